@@ -1,12 +1,18 @@
 package mooncore
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
+	"errors"
+	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
+	"slices"
 	"time"
 
 	"github.com/mooncore/mooncore/pubsub"
@@ -32,16 +38,18 @@ type Config struct {
 	Inner string
 
 	// Development permits what production must not have: signing keys made at start, and dev tools. Without it New
-	// refuses a missing key. Default false. Environment: MOONCORE_ENV, which is "development" unless it says "production".
+	// refuses a missing key. Default false. Environment: MOONCORE_ENV, "development" or "production"; ConfigFromEnv sets
+	// Development if it is not set.
 	Development bool
 
 	// DevTools is the first gate of package devtools; MOONCORE_DEV_TOOLS=true in the environment is the second. Default false.
 	DevTools bool
 
-	// Logger gets one line per call, none with params. Default: text on stderr at LOG_LEVEL.
+	// Logger gets one line per call, none with params. Default: text on stderr. Environment: LOG_LEVEL, which is the default's
+	// level: debug, info, warn or error.
 	Logger *slog.Logger
 
-	// JWT says which tokens are good. Environment: JWT_ISSUER, JWT_PRIVATE_KEY, JWT_PUBLIC_KEY, each also as …_FILE.
+	// JWT says which tokens are good. Environment: JWT_ISSUER, JWT_PRIVATE_KEY, JWT_PUBLIC_KEY; the keys also as …_FILE.
 	JWT JWTConfig
 
 	// Authenticate says who sent a request, WebSocket upgrades included, before tokens are looked at. The zero Identity
@@ -50,18 +58,18 @@ type Config struct {
 	// the connection's Host and RemoteAddr, and nothing else of the upgrade. Default nil.
 	Authenticate func(r *http.Request) (Identity, error)
 
-	// Origins are the web origins, such as "https://example.com", that may call and connect besides the server's own.
-	// Default none. Environment: CORS_ORIGINS.
+	// Origins are the web origins, such as "https://example.com", that may call and connect besides the server's own, with
+	// cookies: so "*" is refused. Default none. Environment: CORS_ORIGINS, separated by commas.
 	Origins []string
 
-	// Hosts are the values of Host that are answered. Default any.
+	// Hosts are the values of Host that are answered: "example.com" on any port, "example.com:8443" on that one. Default any.
 	Hosts []string
 
 	// TrustedProxies may name the client in X-Forwarded-For. Default none: the client is the peer of the connection.
 	TrustedProxies []netip.Prefix
 
-	// SecretKeyBase is what DeriveKey derives from. Default none. Environment: SECRET_KEY_BASE; in development
-	// ConfigFromEnv makes one.
+	// SecretKeyBase is what DeriveKey derives from, at least 32 bytes. Default none. Environment: SECRET_KEY_BASE or
+	// SECRET_KEY_BASE_FILE; in development ConfigFromEnv makes one.
 	SecretKeyBase Secret
 
 	// Handler gets every request that the Server has no route for: the program's own routes. Default: 404.
@@ -93,8 +101,8 @@ type Config struct {
 	// Limits bound what one client can cost.
 	Limits Limits
 
-	// DrainDelay is how long a server that must stop still serves while /readyz already fails. Default 5s, 0 in development.
-	// A negative value is 0.
+	// DrainDelay is how long a server that must stop still serves while /readyz already fails. Default 5s, but at most half of
+	// ShutdownTimeout, and 0 in development. A negative value is 0.
 	DrainDelay time.Duration
 
 	// ShutdownTimeout bounds the whole drain in Run, DrainDelay included. Default 25s.
@@ -106,14 +114,6 @@ type Config struct {
 	// LegacyAuth takes a token that is no good for no token, as the Elixir framework does. Default false.
 	LegacyAuth bool
 }
-
-// ConfigFromEnv returns base with the fields set that the environment names; see each field of [Config].
-// The error lists every variable that is set but wrong.
-func ConfigFromEnv(base Config) (Config, error) { panic("stub") }
-
-// DeriveKey derives a key of length bytes from SecretKeyBase for one purpose, such as "session cookies", by HKDF with SHA-256.
-// It fails if SecretKeyBase is empty.
-func (c Config) DeriveKey(purpose string, length int) ([]byte, error) { panic("stub") }
 
 // Limits bound what one client can cost. 0 means the default, a negative value no limit.
 type Limits struct {
@@ -141,7 +141,8 @@ type Limits struct {
 	// FramesPerSecond closes a connection that sends more, with 4429. Default none.
 	FramesPerSecond int
 
-	// Conns are the WebSockets that may be open; past it, upgrades get 503. Default 80 % of the process's file descriptors.
+	// Conns are the WebSockets that may be open; past it, upgrades get 503. Default 80 % of the file descriptors that the
+	// process may have, where the system tells.
 	Conns int
 
 	// TenantConns are those of one tenant. Past it, upgrades get 503 and a ["jwt", t] frame fails. Default none.
@@ -149,4 +150,150 @@ type Limits struct {
 
 	// AnonConns are those that have not authenticated. Past it, upgrades without a token get 503. Default none.
 	AnonConns int
+}
+
+// What stands for "no limit" after withDefaults: far away, but sums and products of it don't overflow. A time without limit
+// stays negative.
+const (
+	noLimit      = 1 << 30
+	noLimitBytes = 1 << 50
+)
+
+// minSecretBytes is the least length of SecretKeyBase: that of a SHA-256 hash.
+const minSecretBytes = 32
+
+// withDefaults returns c with the documented defaults in place of zero values, and noLimit or noLimitBytes in place of negative
+// counts and sizes.
+func (c Config) withDefaults() Config {
+	c.Addr = cmp.Or(c.Addr, ":4000")
+	if c.Logger == nil {
+		c.Logger = newLogger(slog.LevelInfo)
+	}
+	c.JWT.Issuer = cmp.Or(c.JWT.Issuer, "mooncore")
+	c.JWT.Lifetime = cmp.Or(c.JWT.Lifetime, 18*time.Hour)
+	if len(c.Pools) == 0 {
+		c.Pools = []string{"default"}
+	}
+	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, 25*time.Second)
+	if c.DrainDelay == 0 && !c.Development {
+		c.DrainDelay = min(5*time.Second, c.ShutdownTimeout/2)
+	}
+	if c.Handler == nil {
+		c.Handler = http.NotFoundHandler()
+	}
+	c.Limits = c.Limits.withDefaults()
+	return c
+}
+
+func (l Limits) withDefaults() Limits {
+	l.Timeout = cmp.Or(l.Timeout, 30*time.Second)
+	l.IdleTimeout = cmp.Or(l.IdleTimeout, 60*time.Second)
+	l.MaxBytes = limitOr(l.MaxBytes, 1<<20, noLimitBytes)
+	l.SendBytes = limitOr(l.SendBytes, 256<<10, noLimit)
+	l.Channels = limitOr(l.Channels, 128, noLimit)
+	l.Calls = limitOr(l.Calls, 1, noLimit)
+	l.FramesPerSecond = limitOr(l.FramesPerSecond, noLimit, noLimit)
+	l.Conns = limitOr(l.Conns, cmp.Or(connLimit(), noLimit), noLimit)
+	l.TenantConns = limitOr(l.TenantConns, noLimit, noLimit)
+	l.AnonConns = limitOr(l.AnonConns, noLimit, noLimit)
+	return l
+}
+
+// limitOr returns v, or the default if v is 0, or none if v is negative.
+func limitOr[T int | int64](v, def, none T) T {
+	switch {
+	case v == 0:
+		return def
+	case v < 0:
+		return none
+	}
+	return v
+}
+
+func newLogger(level slog.Level) *slog.Logger {
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: level}))
+}
+
+// validate returns all faults of c, one a line, each with its field. It takes c with or without defaults. Routers and JWT
+// are checked where they are compiled.
+func (c Config) validate() error {
+	var errs []error
+	fault := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+
+	if c.Addr != "" && c.Listener == nil {
+		if err := checkAddr(c.Addr); err != nil {
+			fault("Addr: %w", err)
+		}
+	}
+	if c.Inner != "" {
+		if err := checkAddr(c.Inner); err != nil {
+			fault("Inner: %w", err)
+		}
+	}
+	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
+		fault("TLS: it has neither Certificates nor GetCertificate nor GetConfigForClient")
+	}
+	if _, err := newOriginPolicy(c.Origins); err != nil {
+		errs = append(errs, err)
+	}
+	for i, host := range c.Hosts {
+		if _, _, ok := splitHostPort(bracketed(host)); !ok {
+			fault("Hosts[%d]: %q is neither host nor host:port", i, host)
+		}
+	}
+	for i, p := range c.TrustedProxies {
+		switch {
+		case !p.IsValid():
+			fault("TrustedProxies[%d]: it is no valid prefix", i)
+		case p.Addr().Is4In6():
+			fault("TrustedProxies[%d]: %v is an IPv4-mapped prefix; give the IPv4 one", i, p)
+		}
+	}
+	if n := len(c.SecretKeyBase); n > 0 && n < minSecretBytes {
+		fault("SecretKeyBase: it has %d bytes, at least %d are needed", n, minSecretBytes)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Checks)) {
+		switch {
+		case name == "":
+			fault("Checks: a name is empty")
+		case c.Checks[name] == nil:
+			fault("Checks[%q]: it is nil", name)
+		}
+	}
+	for i, name := range c.Pools {
+		switch {
+		case name == "":
+			fault("Pools[%d]: it is empty", i)
+		case slices.Contains(c.Pools[:i], name):
+			fault("Pools[%d]: %q is there twice", i, name)
+		}
+	}
+	for i, o := range c.Observers {
+		if o == nil {
+			fault("Observers[%d]: it is nil", i)
+		}
+	}
+	for i, e := range c.Extensions {
+		if e == nil {
+			fault("Extensions[%d]: it is nil", i)
+		}
+	}
+	if c.ShutdownTimeout < 0 {
+		fault("ShutdownTimeout: %v is negative", c.ShutdownTimeout)
+	} else if total := cmp.Or(c.ShutdownTimeout, 25*time.Second); c.DrainDelay >= total {
+		fault("DrainDelay: %v leaves nothing of ShutdownTimeout, %v", c.DrainDelay, total)
+	}
+	return errors.Join(errs...)
+}
+
+// checkAddr reports whether addr is host:port, with a port that can be listened on.
+func checkAddr(addr string) error {
+	_, port, err := net.SplitHostPort(addr)
+	if err != nil {
+		return fmt.Errorf("%q is not host:port", addr)
+	}
+	if _, err := net.LookupPort("tcp", port); err != nil {
+		return fmt.Errorf("%q has no valid port", addr)
+	}
+	return nil
 }

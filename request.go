@@ -1,11 +1,15 @@
 package mooncore
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"io"
+	"mime/multipart"
 	"net/netip"
 	"time"
+
+	"github.com/mooncore/mooncore/internal/form"
 )
 
 // A Request is one call of an action. It is good until the call ends.
@@ -13,10 +17,10 @@ type Request struct {
 	// Action is the name that was called.
 	Action string
 
-	// Params are a JSON object: the whole body or message, overrides merged in.
+	// Params are a JSON object: the whole body or message, overrides merged in. Read-only: the bytes may be shared.
 	Params json.RawMessage
 
-	// Identity is the caller.
+	// Identity is the caller. Its Roles and Claims are read-only.
 	Identity Identity
 
 	// Files are the uploaded parts of a form, or the payload of a binary frame.
@@ -32,20 +36,86 @@ type Request struct {
 	RemoteAddr netip.Addr
 
 	server *Server
+	conn   *Conn        // the calling connection; nil unless Source is "ws"
+	action *actionState // what route found; nil before
+	in     any          // decoded params
+
+	query, path []form.Pair // laid below and above Params once the action is known
+	readOnly    bool        // the method promises to change nothing
+	size        int64       // bytes of a body whose Params are shorter, such as a form with files
+	rayID       json.RawMessage
 }
 
+type requestKey struct{}
+
 // RequestFrom returns the call that ctx belongs to, or nil outside a call.
-func RequestFrom(ctx context.Context) *Request { panic("stub") }
+func RequestFrom(ctx context.Context) *Request {
+	req, _ := ctx.Value(requestKey{}).(*Request)
+	return req
+}
 
 // Server returns the server that runs the call.
 func (r *Request) Server() *Server { return r.server }
 
+// RayID returns the rayid of the frame that called, as JSON, or nil.
+func (r *Request) RayID() json.RawMessage { return r.rayID }
+
 // Tenant returns the caller's tenant, with the caller's scope.
-func (r *Request) Tenant() Tenant { panic("stub") }
+func (r *Request) Tenant() Tenant {
+	t := Tenant{server: r.server, app: r.Identity.App, name: r.Identity.Tenant, scope: r.Identity.Scope, pool: r.server.pools[0]}
+	if r.conn != nil {
+		t.pool = r.conn.pool
+	}
+	if r.Identity.User == "" {
+		t.name, t.scope = anonTenant, defaultScope
+	}
+	return t
+}
+
+// Conn returns the calling connection, or nil if the call did not come by WebSocket.
+func (r *Request) Conn() *Conn { return r.conn }
 
 // Send sends an event to the calling connection alone, ahead of the response. It fails with failed_precondition if the call
-// did not come by WebSocket.
-func (r *Request) Send(ctx context.Context, event string, payload any) error { panic("stub") }
+// did not come by WebSocket, and as [Tenant.Publish] does.
+func (r *Request) Send(_ context.Context, event string, payload any) error {
+	if r.conn == nil {
+		return errNotWebSocket
+	}
+	frame, err := eventFrame(event, payload)
+	if err != nil {
+		return err
+	}
+	r.conn.deliver(frame, time.Now().UnixNano())
+	return nil
+}
+
+// Join makes the calling connection a member of a channel of its scope, whatever the channel's Allow says: the handler has
+// decided. The channel is named as clients join it. It fails with failed_precondition if the call did not come by WebSocket,
+// if nobody is logged in on the connection, or if it has joined as many channels as it may.
+func (r *Request) Join(_ context.Context, channel string) error {
+	if r.conn == nil {
+		return errNotWebSocket
+	}
+	if !validChannelName(channel) {
+		return Errorf(CodeInvalidArgument, "no channel's name: %q", channel)
+	}
+	if !r.conn.join(channel, nil) {
+		return Errorf(CodeFailedPrecondition, "The connection can't join")
+	}
+	return nil
+}
+
+// Leave ends the calling connection's membership of a channel of its scope; it is no error if it has none. It fails with
+// failed_precondition if the call did not come by WebSocket.
+func (r *Request) Leave(_ context.Context, channel string) error {
+	if r.conn == nil {
+		return errNotWebSocket
+	}
+	r.conn.leave(channel)
+	return nil
+}
+
+var errNotWebSocket = &Error{Code: CodeFailedPrecondition, Message: "Call this action over WebSocket"}
 
 // An Identity says who calls. The zero Identity is nobody.
 type Identity struct {
@@ -55,7 +125,8 @@ type Identity struct {
 	// App names the router. May be empty when there is one.
 	App string
 
-	// Tenant isolates channels and publishes. Empty is a tenant of its own; "_anon" that of anonymous callers.
+	// Tenant isolates channels and publishes. Empty is a tenant of its own; "_anon" is that of anonymous callers, and nobody
+	// else's.
 	Tenant string
 
 	// Scope is the part of the tenant whose channels the caller joins. Default "default".
@@ -67,7 +138,7 @@ type Identity struct {
 	// TokenID is the token's jti.
 	TokenID string
 
-	// Expires is when connections of the caller close. The zero time is never.
+	// Expires is when the caller's connections are told that it ended. The zero time is never.
 	Expires time.Time
 
 	// Claims are all claims of the token, or what Config.Authenticate put here.
@@ -90,7 +161,19 @@ type File struct {
 
 	// Size is in bytes.
 	Size int64
+
+	data   []byte                // a binary frame's payload
+	header *multipart.FileHeader // a form's part
 }
 
-// Open returns the content.
-func (f File) Open() (io.ReadSeekCloser, error) { panic("stub") }
+// Open returns the content from its start. The caller closes it. It may be opened more than once.
+func (f File) Open() (io.ReadSeekCloser, error) {
+	if f.header != nil {
+		return f.header.Open()
+	}
+	return memoryFile{bytes.NewReader(f.data)}, nil
+}
+
+type memoryFile struct{ *bytes.Reader }
+
+func (memoryFile) Close() error { return nil }

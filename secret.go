@@ -1,9 +1,13 @@
 package mooncore
 
-import "log/slog"
+import (
+	"fmt"
+	"io"
+	"log/slog"
+)
 
-// A Secret is text that prints and logs as "[redacted]". Convert it to string to use it. In the input of a [Func] it is a
-// string, which observers should not record.
+// A Secret is text that prints, logs and marshals as "[redacted]", or "" when it is empty. Convert it to string to use it. In the
+// input of a [Func] it is a string like any other, which observers should not record; in an output the client gets "[redacted]".
 type Secret string
 
 // String returns "[redacted]", or "" for an empty Secret.
@@ -14,8 +18,11 @@ func (s Secret) String() string {
 	return "[redacted]"
 }
 
-// GoString is String.
-func (s Secret) GoString() string { return s.String() }
+// Format writes String, whatever the verb.
+func (s Secret) Format(f fmt.State, verb rune) { io.WriteString(f, s.String()) }
 
 // LogValue logs String.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }
+
+// MarshalText returns String, so that JSON of a struct that holds a Secret doesn't hold it.
+func (s Secret) MarshalText() ([]byte, error) { return []byte(s.String()), nil }

@@ -1,0 +1,188 @@
+package mooncore
+
+import (
+	"context"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/mooncore/mooncore/ws"
+)
+
+// subprotocol is the WebSocket sub-protocol; a browser, which can't set headers, sends its token as another one beside it.
+const (
+	subprotocol      = "mooncore.v1"
+	tokenSubprotocol = "bearer."
+)
+
+// SocketHandler serves the WebSocket endpoint of a pool of Config.Pools, to mount it on a route of the program's own; the first
+// pool's is /ws already. It panics if there is no such pool.
+func (s *Server) SocketHandler(pool string) http.Handler {
+	p := s.poolNamed(pool)
+	if p == nil {
+		panic("mooncore: SocketHandler: Config.Pools has no " + pool)
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serveSocket(w, r, p) })
+}
+
+// serveSocket makes a connection of an upgrade request. PROTOCOL.md section 3.
+func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
+	scheme := s.proxies.scheme(r)
+	switch {
+	case !s.hosts.allow(r):
+		s.refuse(w, r, errHost)
+		return
+	case !s.origins.allowUpgrade(r, scheme):
+		s.log.Warn("origin refused", "origin", clip(r.Header.Get("Origin")), "host", clip(r.Host), "scheme", scheme)
+		s.refuse(w, r, errOrigin)
+		return
+	}
+	id, err := s.Authenticate(withSubprotocolToken(r))
+	if err != nil && !(s.cfg.LegacyAuth && CodeOf(err) == CodeUnauthenticated) {
+		s.refuse(w, r, err)
+		return
+	}
+	if !s.sockets.enter() {
+		s.refuse(w, r, errShuttingDown)
+		return
+	}
+	if s.full(p, &id) {
+		s.sockets.leave()
+		s.refuse(w, r, errOverloaded)
+		return
+	}
+	c, err := s.connect(w, r, p, id)
+	if err != nil {
+		s.sockets.leave()
+		s.log.Debug("upgrade failed", "cause", err)
+		return
+	}
+	for _, o := range s.cfg.Observers {
+		o.ConnOpen(c)
+	}
+	s.log.Debug("connection open", "conn", c.id, "user", clip(id.User), "tenant", clip(id.Tenant), "remote", c.addr)
+	if s.cfg.OnConnect != nil && !s.welcome(c) {
+		c.ws.Close(ws.CodePolicy, "refused")
+	}
+	c.ws.Start(socket{c})
+	if !s.sockets.open() { // Shutdown may have listed the connections before this one was there
+		c.restart()
+	}
+}
+
+// full reports whether the server has no place for another connection of id.
+func (s *Server) full(p *pool, id *Identity) bool {
+	limits := &s.cfg.Limits
+	if s.sockets.count() > limits.Conns {
+		return true
+	}
+	if id.User == "" {
+		return p.conns.TenantLen(anonTenant) >= limits.AnonConns
+	}
+	return p.conns.TenantLen(id.Tenant) >= limits.TenantConns
+}
+
+// connect answers the handshake and registers the connection. If it fails, the response has been written.
+func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id Identity) (*Conn, error) {
+	c := &Conn{
+		server: s, pool: p, id: newID(), addr: s.proxies.client(r), host: r.Host, remote: r.RemoteAddr, since: time.Now(),
+	}
+	if s.cfg.Limits.Calls > 1 {
+		c.calls = make(chan struct{}, s.cfg.Limits.Calls)
+	}
+	options := &ws.Options{
+		Context:      s.halted,
+		MaxMessage:   s.maxBytes,
+		SendBytes:    s.cfg.Limits.SendBytes,
+		IdleTimeout:  s.cfg.Limits.IdleTimeout,
+		Subprotocols: []string{subprotocol},
+		Panic: func(_ *ws.Conn, value any, stack []byte) {
+			s.log.Error("connection panicked", "conn", c.id, "cause", value, "stack", string(stack))
+		},
+	}
+	if len(s.cfg.Observers) > 0 {
+		options.Trace = func(_ *ws.Conn, sent bool, typ ws.Type, data []byte) {
+			for _, o := range s.cfg.Observers {
+				o.Frame(c, sent, typ == ws.Binary, data)
+			}
+		}
+	}
+	if s.cfg.Limits.FramesPerSecond < noLimit {
+		options.FramesPerSecond = s.cfg.Limits.FramesPerSecond
+	}
+	conn, err := ws.Accept(w, r, options)
+	if err != nil {
+		return nil, err
+	}
+	c.ws = conn
+	c.identity.Store(&Identity{})
+	c.member = p.conns.Add(anonTenant, c)
+	if id.User == "" || !c.authenticate(context.Background(), id) {
+		c.member.Join(pendingChannel, 0)
+		c.armAuthTimeout()
+	}
+	return c, nil
+}
+
+// armAuthTimeout closes an anonymous connection that stays so for too long, where the server wants that.
+func (c *Conn) armAuthTimeout() {
+	limit := c.server.cfg.Limits.AuthTimeout
+	if limit <= 0 {
+		return
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timer = time.AfterFunc(limit, func() {
+		if c.Identity().User == "" {
+			c.ws.Close(ws.CodeUnauthorized, "authentication timeout")
+		}
+	})
+}
+
+// welcome calls Config.OnConnect.
+func (s *Server) welcome(c *Conn) (ok bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			ok = false
+			s.log.Error("OnConnect panicked", "conn", c.id, "cause", newPanicError(v))
+		}
+	}()
+	if err := s.cfg.OnConnect(c.ws.Context(), c); err != nil {
+		s.log.Debug("OnConnect refused", "conn", c.id, "cause", err)
+		return false
+	}
+	c.welcomed = true
+	return true
+}
+
+// disconnected ends what connect began.
+func (s *Server) disconnected(c *Conn) {
+	defer s.sockets.leave()
+	if s.cfg.OnDisconnect == nil || s.cfg.OnConnect != nil && !c.welcomed {
+		return
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			s.log.Error("OnDisconnect panicked", "conn", c.id, "cause", newPanicError(v))
+		}
+	}()
+	s.cfg.OnDisconnect(c)
+}
+
+// withSubprotocolToken returns r with the token of its sub-protocols, if there is one and no Authorization header, in that header.
+func withSubprotocolToken(r *http.Request) *http.Request {
+	if len(r.Header.Values("Authorization")) > 0 {
+		return r
+	}
+	for _, value := range r.Header.Values("Sec-WebSocket-Protocol") {
+		for protocol := range strings.SplitSeq(value, ",") {
+			token, ok := strings.CutPrefix(strings.TrimSpace(protocol), tokenSubprotocol)
+			if ok {
+				r = r.Clone(r.Context())
+				r.Header.Set("Authorization", "Bearer "+token)
+				return r
+			}
+		}
+	}
+	return r
+}

@@ -1,0 +1,154 @@
+package mooncore
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/mooncore/mooncore/internal/strictjson"
+)
+
+// buffers are kept for encoding; one that grew past maxPooled is left to the garbage collector.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+const maxPooled = 64 << 10
+
+// encode returns v as JSON, without escaping for HTML. A panic in a MarshalJSON is an error.
+func encode(v any) (b []byte, err error) {
+	if raw, ok := v.(json.RawMessage); ok && len(raw) > 0 {
+		if !json.Valid(raw) {
+			return nil, fmt.Errorf("json.RawMessage is not JSON")
+		}
+		return raw, nil
+	}
+	defer func() {
+		if v := recover(); v != nil {
+			b, err = nil, newPanicError(v)
+		}
+	}()
+	buf := buffers.Get().(*bytes.Buffer)
+	defer func() {
+		if buf.Cap() <= maxPooled {
+			buf.Reset()
+			buffers.Put(buf)
+		}
+	}()
+	enc := json.NewEncoder(buf)
+	enc.SetEscapeHTML(false)
+	if err := enc.Encode(v); err != nil {
+		return nil, err
+	}
+	return bytes.Clone(bytes.TrimSuffix(buf.Bytes(), []byte("\n"))), nil
+}
+
+// appendError writes an error as clients see it. PROTOCOL.md section 2.
+func appendError(dst []byte, e *Error, requestID string) []byte {
+	code, message := e.code(), e.Message
+	if code == CodeInternal {
+		message = defaultMessage(CodeInternal)
+	}
+	dst = append(dst, `{"error":`...)
+	dst = strictjson.AppendQuote(dst, message)
+	dst = append(dst, `,"code":`...)
+	dst = strictjson.AppendQuote(dst, string(code))
+	if len(e.Fields) > 0 {
+		dst = append(dst, `,"errors":{`...)
+		for i, field := range slices.Sorted(maps.Keys(e.Fields)) {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = strictjson.AppendQuote(dst, field)
+			dst = append(dst, ":["...)
+			for j, text := range e.Fields[field] {
+				if j > 0 {
+					dst = append(dst, ',')
+				}
+				dst = strictjson.AppendQuote(dst, text)
+			}
+			dst = append(dst, ']')
+		}
+		dst = append(dst, '}')
+	}
+	if e.LogID != "" {
+		dst = append(dst, `,"log_id":`...)
+		dst = strictjson.AppendQuote(dst, e.LogID)
+	}
+	if code == CodeInternal {
+		dst = append(dst, `,"request_id":`...)
+		dst = strictjson.AppendQuote(dst, requestID)
+	}
+	return append(dst, '}')
+}
+
+// appendEvent writes ["<event>",<payload>].
+func appendEvent(dst []byte, event string, payload []byte) []byte {
+	dst = append(dst, '[')
+	dst = strictjson.AppendQuote(dst, event)
+	dst = append(dst, ',')
+	dst = append(dst, payload...)
+	return append(dst, ']')
+}
+
+// withoutMember returns a JSON object without the members of that name; anything else as it is.
+func withoutMember(value []byte, name string) []byte {
+	if len(value) == 0 || value[0] != '{' {
+		return value
+	}
+	drop := func(key []byte) bool {
+		k, ok := strictjson.Unquote(key)
+		return ok && k == name
+	}
+	found := false
+	for key := range strictjson.Members(value) {
+		found = found || drop(key)
+	}
+	if !found {
+		return value
+	}
+	return appendMembers(make([]byte, 0, len(value)), value, drop, nil)
+}
+
+// override returns the object with the values of overrides in place of its own.
+func override(object []byte, overrides map[string][]byte) []byte {
+	if len(object) == 0 {
+		object = []byte("{}")
+	}
+	drop := func(key []byte) bool {
+		k, ok := strictjson.Unquote(key)
+		_, overridden := overrides[k]
+		return ok && overridden
+	}
+	return appendMembers(make([]byte, 0, len(object)+64), object, drop, overrides)
+}
+
+// appendMembers writes the members of an object that drop spares, and then those of more.
+func appendMembers(dst, object []byte, drop func(key []byte) bool, more map[string][]byte) []byte {
+	dst = append(dst, '{')
+	comma := false
+	member := func(key, value []byte) {
+		if comma {
+			dst = append(dst, ',')
+		}
+		comma = true
+		dst = append(append(append(dst, key...), ':'), value...)
+	}
+	for key, value := range strictjson.Members(object) {
+		if !drop(key) {
+			member(key, value)
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(more)) {
+		member(strictjson.AppendQuote(nil, key), more[key])
+	}
+	return append(dst, '}')
+}
+
+func orEmptyObject(params []byte) []byte {
+	if len(params) == 0 {
+		return []byte("{}")
+	}
+	return params
+}

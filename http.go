@@ -1,0 +1,394 @@
+package mooncore
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"mime"
+	"mime/multipart"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/mooncore/mooncore/internal/form"
+	"github.com/mooncore/mooncore/internal/strictjson"
+)
+
+const (
+	// bodyTime is how long a client may take to send a body, and a second more for each MiB that the action allows.
+	bodyTime = 10 * time.Second
+
+	// formMemory is how much of the files of a form is held in memory; the rest waits in temporary files.
+	formMemory = 1 << 20
+
+	maxRequestID = 128
+
+	retryAfter = "1" // seconds
+)
+
+// ServeHTTP answers /run, /run/{action}, /ws, /livez, /readyz and /health, and passes all else to Config.Handler.
+// To mount it below a prefix, wrap it in [http.StripPrefix]; to offer only some of its routes, mount only those.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	path := r.URL.Path
+	switch path {
+	case "/livez":
+		s.health.serveLive(w, r)
+	case "/readyz", "/health":
+		s.health.serveReady(w, r)
+	case "/ws":
+		s.serveSocket(w, r, s.pools[0])
+	case "/run":
+		s.run.ServeHTTP(w, r)
+	default:
+		if strings.HasPrefix(path, "/run/") {
+			s.run.ServeHTTP(w, r)
+			return
+		}
+		if !s.hosts.allow(r) {
+			s.refuse(w, r, errHost)
+			return
+		}
+		s.cfg.Handler.ServeHTTP(w, r)
+	}
+}
+
+// serveRun answers /run and /run/{action}.
+func (s *Server) serveRun(w http.ResponseWriter, r *http.Request) {
+	name, named := strings.CutPrefix(r.URL.Path, "/run/")
+	if !named {
+		name = ""
+	}
+	s.serveCall(w, r, callRoute{action: name, named: named})
+}
+
+// ActionHandler serves each request as a call of that action, for routes of the program's own, such as DELETE /v1/tasks/{id}.
+// Wildcards of the request's pattern stand above the body's params; they and the query become numbers and booleans where the
+// input says so. Only read-only actions answer GET and HEAD; whatever other method the route has is the program's choice. It
+// panics if no router has the action.
+func (s *Server) ActionHandler(action string) http.Handler {
+	if !slices.ContainsFunc(s.apps, func(a *app) bool { return a.actions[action] != nil }) {
+		panic("mooncore: ActionHandler: no router has the action " + action)
+	}
+	return s.withCORS(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		s.serveCall(w, r, callRoute{action: action, named: true, anyMethod: true, path: pathPairs(r)})
+	}))
+}
+
+// withCORS answers preflight requests of the configured origins, and marks responses to them.
+func (s *Server) withCORS(h http.Handler) http.Handler {
+	if c := s.origins.cors(); c != nil {
+		return c.Handler(h)
+	}
+	return h
+}
+
+// A callRoute is what a request's route says of its call.
+type callRoute struct {
+	action    string
+	named     bool // the route names the action, so the params may not name another
+	anyMethod bool // the route is the program's own
+	path      []form.Pair
+}
+
+// serveCall answers one call over HTTP.
+func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRoute) {
+	req := &Request{
+		Action: route.action, Source: "http", ID: requestID(r), RemoteAddr: s.proxies.client(r),
+		server: s, path: route.path, readOnly: r.Method == http.MethodGet || r.Method == http.MethodHead,
+	}
+	h := w.Header()
+	h.Set("X-Request-Id", req.ID)
+	fault := s.checkRequest(r, route)
+	if fault == nil {
+		fault = s.readCall(w, r, req, route)
+	}
+	if r.MultipartForm != nil {
+		defer r.MultipartForm.RemoveAll()
+	}
+	if fault == nil {
+		if !s.gate.enter() {
+			fault = errShuttingDown
+		} else {
+			defer s.gate.leave()
+		}
+	}
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(s.halted, cancel)()
+	result, e := s.answer(ctx, req, fault)
+	if e != nil {
+		s.writeError(w, r, e, req.ID, readable(fault))
+		return
+	}
+	writeJSON(w, http.StatusOK, result)
+}
+
+// readable reports whether a call got as far as an action's outcome, which is what Config.LegacyStatus is about.
+func readable(fault error) bool { return fault == nil || errors.Is(fault, errNoAction) }
+
+// checkRequest refuses what must not be read at all.
+func (s *Server) checkRequest(r *http.Request, route callRoute) error {
+	scheme := s.proxies.scheme(r)
+	switch {
+	case !s.hosts.allow(r):
+		return errHost
+	case !s.origins.allowRequest(r, scheme):
+		s.log.Warn("origin refused", "origin", clip(r.Header.Get("Origin")), "host", clip(r.Host), "scheme", scheme)
+		return errOrigin
+	case !route.anyMethod && r.Method != http.MethodPost && r.Method != http.MethodGet && r.Method != http.MethodHead:
+		return errMethodNotAllowed
+	}
+	return nil
+}
+
+// readCall fills req from r: who calls, what, with which params.
+func (s *Server) readCall(w http.ResponseWriter, r *http.Request, req *Request, route callRoute) error {
+	id, err := s.Authenticate(r)
+	if err != nil && !(s.cfg.LegacyAuth && CodeOf(err) == CodeUnauthenticated) {
+		return err
+	}
+	req.Identity = id
+	query, err := form.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return Errorf(CodeInvalidArgument, "query: %v", err)
+	}
+	req.query = query
+	var got [1][]byte
+	if !req.readOnly {
+		if err := s.readBody(w, r, req, got[:]); err != nil {
+			return err
+		}
+	}
+	named, isString := strictjson.Unquote(got[0])
+	if got[0] == nil {
+		for _, p := range query {
+			if p.Key == "action" {
+				named, isString, got[0] = p.Value, true, []byte{}
+			}
+		}
+	}
+	switch {
+	case route.named && got[0] != nil && (!isString || named != route.action) && !route.anyMethod:
+		return Errorf(CodeInvalidArgument, "The path and the params name different actions")
+	case route.named:
+		return nil
+	case !isString || named == "":
+		return errNoAction
+	}
+	req.Action = named
+	return nil
+}
+
+var bodyMembers = []string{"action"}
+
+// readBody reads the params and files of a request by its Content-Type.
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, req *Request, got [][]byte) error {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+		return errUnsupportedMediaType
+	}
+	limit := s.bodyLimit(req)
+	if r.ContentLength > limit {
+		return errTooLarge
+	}
+	rc := http.NewResponseController(w)
+	// Not every ResponseWriter has deadlines; the program's own server bounds those.
+	if rc.SetReadDeadline(time.Now().Add(bodyTime+time.Duration(limit>>20)*time.Second)) == nil {
+		defer rc.SetReadDeadline(time.Time{})
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, limit)
+	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
+	if err != nil || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
+		mediaType = ""
+	}
+	if mediaType == "multipart/form-data" {
+		return s.readMultipart(r, req, params["boundary"], got)
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		return bodyError(err)
+	}
+	if len(body) == 0 {
+		return nil
+	}
+	switch {
+	case mediaType == "application/json", strings.HasSuffix(mediaType, "+json"):
+		req.Params, err = jsonParams(body, got)
+		return err
+	case mediaType == "application/x-www-form-urlencoded":
+		pairs, err := form.ParseQuery(string(body))
+		if err != nil {
+			return Errorf(CodeInvalidArgument, "form: %v", err)
+		}
+		return formParams(req, pairs, got)
+	}
+	return errUnsupportedMediaType
+}
+
+// bodyLimit is the largest body that the call may have: the action's where the route names it, else the largest of all. Which
+// action's it is gets checked again when the body has named it.
+func (s *Server) bodyLimit(req *Request) int64 {
+	if req.Action != "" {
+		if action, err := s.route(req); err == nil {
+			return action.maxBytes
+		}
+		return min(s.maxBytes, 1<<20) // it will be refused; read little
+	}
+	return s.maxBytes
+}
+
+// jsonParams returns a JSON body as params: an object as it is, anything else as the param _json.
+func jsonParams(body []byte, got [][]byte) (json.RawMessage, error) {
+	kind, err := strictjson.Scan(body, bodyMembers, got)
+	if err != nil {
+		return nil, &Error{Code: CodeInvalidArgument, Message: err.Error()}
+	}
+	if kind == strictjson.Object {
+		return body, nil
+	}
+	b := make([]byte, 0, len(body)+10)
+	b = append(b, `{"_json":`...)
+	b = append(b, body...)
+	return append(b, '}'), nil
+}
+
+func formParams(req *Request, pairs []form.Pair, got [][]byte) error {
+	params, err := form.AppendJSON(nil, pairs, nil)
+	if err != nil {
+		return Errorf(CodeInvalidArgument, "form: %v", err)
+	}
+	if _, err := strictjson.Scan(params, bodyMembers, got); err != nil {
+		return &Error{Code: CodeInvalidArgument, Message: err.Error()}
+	}
+	req.Params = params
+	return nil
+}
+
+func (s *Server) readMultipart(r *http.Request, req *Request, boundary string, got [][]byte) error {
+	f, err := multipart.NewReader(r.Body, boundary).ReadForm(formMemory)
+	if err != nil {
+		return bodyError(err)
+	}
+	r.MultipartForm = f // so that its temporary files are removed when the call has ended
+	var pairs []form.Pair
+	for _, key := range sortedKeys(f.Value) {
+		for _, value := range f.Value[key] {
+			pairs = append(pairs, form.Pair{Key: key, Value: value})
+		}
+	}
+	for _, field := range sortedKeys(f.File) {
+		for _, header := range f.File[field] {
+			req.size += header.Size
+			req.Files = append(req.Files, File{
+				Field: field, Name: header.Filename, Type: header.Header.Get("Content-Type"), Size: header.Size, header: header,
+			})
+		}
+	}
+	return formParams(req, pairs, got)
+}
+
+// bodyError says why a body could not be read.
+func bodyError(err error) error {
+	if _, ok := errors.AsType[*http.MaxBytesError](err); ok || errors.Is(err, multipart.ErrMessageTooLarge) {
+		return errTooLarge
+	}
+	return &Error{Code: CodeInvalidArgument, Message: "The body could not be read", Err: err}
+}
+
+func pathPairs(r *http.Request) []form.Pair {
+	var pairs []form.Pair
+	rest := r.Pattern
+	for {
+		_, rest, _ = strings.Cut(rest, "{")
+		name, after, found := strings.Cut(rest, "}")
+		if !found {
+			return pairs
+		}
+		rest = after
+		if name = strings.TrimSuffix(name, "..."); name != "$" {
+			pairs = append(pairs, form.Pair{Key: name, Value: r.PathValue(name)})
+		}
+	}
+}
+
+// Authenticate says who sent r, as for any call: the zero Identity for nobody, an error for a credential that is no good.
+func (s *Server) Authenticate(r *http.Request) (Identity, error) {
+	token, err := bearerToken(r.Header)
+	if err != nil {
+		return Identity{}, err
+	}
+	return s.authenticate(r, token)
+}
+
+// bearerToken finds the token in the Authorization header: "Bearer <t>", and for old clients "Token: <t>", "Auth: <t>" and
+// the bare token. PROTOCOL.md section 1.
+func bearerToken(h http.Header) (string, error) {
+	values := h.Values("Authorization")
+	switch {
+	case len(values) > 1:
+		return "", Errorf(CodeInvalidArgument, "Two Authorization headers")
+	case len(values) == 0:
+		return "", nil
+	}
+	value := strings.TrimSpace(values[0])
+	if scheme, token, found := strings.Cut(value, " "); found {
+		switch strings.ToLower(scheme) {
+		case "bearer", "token:", "auth:":
+			return strings.TrimSpace(token), nil
+		}
+	}
+	return value, nil
+}
+
+// requestID is the client's X-Request-Id if it is fit for logs and headers, else a fresh one.
+func requestID(r *http.Request) string {
+	id := r.Header.Get("X-Request-Id")
+	if id == "" || len(id) > maxRequestID || strings.ContainsFunc(id, func(c rune) bool { return c < ' ' || c > '~' }) {
+		return newID()
+	}
+	return id
+}
+
+// refuse answers a request that is no call.
+func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
+	id := requestID(r)
+	w.Header().Set("X-Request-Id", id)
+	e := asError(err)
+	if e.code() == CodeInternal {
+		s.log.Error("request failed", "path", clip(r.URL.Path), "request_id", id, "cause", e.Err)
+	}
+	s.writeError(w, r, e, id, false)
+}
+
+func (s *Server) writeError(w http.ResponseWriter, r *http.Request, e *Error, requestID string, outcome bool) {
+	h := w.Header()
+	switch e.code() {
+	case CodeUnauthenticated:
+		h.Set("WWW-Authenticate", "Bearer")
+	case CodeMethodNotAllowed:
+		h.Set("Allow", "POST")
+	case CodeRateLimited, CodeUnavailable:
+		h.Set("Retry-After", retryAfter)
+	}
+	if !s.gate.open() {
+		h.Set("Connection", "close")
+	}
+	status := e.code().HTTPStatus()
+	if s.cfg.LegacyStatus && outcome && !errors.Is(e, errShuttingDown) && !errors.Is(e, errMethodNotAllowed) && !errors.Is(e, errTooLarge) {
+		status = http.StatusOK
+	}
+	writeJSON(w, status, appendError(nil, e, requestID))
+}
+
+func writeJSON(w http.ResponseWriter, status int, body []byte) {
+	h := w.Header()
+	h.Set("Content-Type", "application/json; charset=utf-8")
+	h.Set("X-Content-Type-Options", "nosniff")
+	h.Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(body) // the client may be gone: nobody is left to tell
+}

@@ -1,0 +1,294 @@
+package mooncore
+
+import (
+	"context"
+	"crypto/tls"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"os/signal"
+	"runtime/debug"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/mooncore/mooncore/ws"
+)
+
+// Timeouts of the listeners that Run opens. THREATS: a peer that sends its request slowly holds nothing for long.
+const (
+	headerTimeout  = 5 * time.Second
+	keepAlive      = 60 * time.Second
+	maxHeaderBytes = 16 << 10
+)
+
+// Closing many connections is spread, so that not all clients come back at once.
+const (
+	closeBatch    = 200
+	closePause    = 10 * time.Millisecond
+	maxRetryAfter = 5 * time.Second
+)
+
+// Run reads the environment ([ConfigFromEnv]), makes a [Server] and serves until SIGINT or SIGTERM, then drains it.
+// It returns nil after a clean stop. A second signal ends the process at once.
+func Run(cfg Config) error {
+	cfg, err := ConfigFromEnv(cfg)
+	if err != nil {
+		return fmt.Errorf("mooncore: the environment has faults:\n%w", err)
+	}
+	s, err := New(cfg)
+	if err != nil {
+		return err
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	defer context.AfterFunc(ctx, stop)() // from the first signal on, the next one has its usual effect
+	return s.Run(ctx)
+}
+
+// Run listens on Config.Addr until ctx ends, then shuts down within Config.ShutdownTimeout. It returns nil after a clean stop.
+// It may be called once.
+func (s *Server) Run(ctx context.Context) error {
+	listener, err := s.listen()
+	if err != nil {
+		return errors.Join(err, s.abandon())
+	}
+	inner, err := s.listenInner()
+	if err != nil {
+		listener.Close()
+		return errors.Join(err, s.abandon())
+	}
+	errorLog := slog.NewLogLogger(s.log.Handler(), slog.LevelWarn)
+	server := &http.Server{
+		Handler: s, ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
+	}
+	innerServer := &http.Server{
+		Handler: s.inner(), ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
+	}
+	failed := make(chan error, 2)
+	serve := func(server *http.Server, l net.Listener) {
+		if err := server.Serve(l); !errors.Is(err, http.ErrServerClosed) {
+			failed <- err
+		}
+	}
+	go serve(server, listener)
+	if inner != nil {
+		go serve(innerServer, inner)
+	}
+	s.logStart(listener, inner)
+
+	select {
+	case err = <-failed:
+	case <-ctx.Done():
+		s.log.Info("stopping", "drain_delay", s.cfg.DrainDelay, "timeout", s.cfg.ShutdownTimeout)
+	}
+	start := time.Now()
+	stopping, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
+	defer cancel()
+	err = errors.Join(err, s.Shutdown(stopping), stopServer(stopping, server), stopServer(stopping, innerServer))
+	if err != nil {
+		s.log.Error("stopped", "duration", time.Since(start), "cause", err)
+		return fmt.Errorf("mooncore: %w", err)
+	}
+	s.log.Info("stopped", "duration", time.Since(start))
+	return nil
+}
+
+// stopServer lets a server's requests end, or ends them when ctx does.
+func stopServer(ctx context.Context, server *http.Server) error {
+	err := server.Shutdown(ctx)
+	if err != nil {
+		server.Close()
+	}
+	return err
+}
+
+func (s *Server) listen() (net.Listener, error) {
+	l := s.cfg.Listener
+	if l == nil {
+		var err error
+		if l, err = net.Listen("tcp", s.cfg.Addr); err != nil {
+			return nil, fmt.Errorf("mooncore: listen on %s: %w", s.cfg.Addr, err)
+		}
+	}
+	if s.cfg.TLS != nil {
+		conf := s.cfg.TLS.Clone()
+		conf.NextProtos = []string{"http/1.1"} // WebSocket needs it, PROTOCOL.md section 3
+		l = tls.NewListener(l, conf)
+	}
+	return l, nil
+}
+
+func (s *Server) listenInner() (net.Listener, error) {
+	if s.cfg.Inner == "" {
+		return nil, nil
+	}
+	l, err := net.Listen("tcp", s.cfg.Inner)
+	if err != nil {
+		return nil, fmt.Errorf("mooncore: listen on %s for Config.Inner: %w", s.cfg.Inner, err)
+	}
+	return l, nil
+}
+
+// HandleInner adds a route to the inner listener (Config.Inner), for extensions. It panics as [http.ServeMux.Handle] does.
+func (s *Server) HandleInner(pattern string, h http.Handler) { s.inner().Handle(pattern, h) }
+
+func (s *Server) inner() *http.ServeMux {
+	s.innerMu.Lock()
+	defer s.innerMu.Unlock()
+	if s.innerMux == nil {
+		mux := http.NewServeMux()
+		mux.HandleFunc("/livez", s.health.serveLive)
+		mux.HandleFunc("/readyz", s.health.serveReady)
+		mux.HandleFunc("/health", s.health.serveReady)
+		mux.HandleFunc("/debug/pprof/", pprof.Index)
+		mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+		mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+		mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+		mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+		s.innerMux = mux
+	}
+	return s.innerMux
+}
+
+func (s *Server) logStart(l, inner net.Listener) {
+	environment := "production"
+	if s.cfg.Development {
+		environment = "development"
+	}
+	attrs := []any{
+		"addr", l.Addr().String(), "environment", environment, "version", version(), "tls", s.cfg.TLS != nil,
+		"apps", len(s.apps), "tokens", s.tokens.String(), "cluster", s.hub != nil,
+	}
+	if inner != nil {
+		attrs = append(attrs, "inner", inner.Addr().String())
+	}
+	if len(s.cfg.Origins) > 0 {
+		attrs = append(attrs, "origins", strings.Join(s.cfg.Origins, ","))
+	}
+	s.log.Info("listening", attrs...)
+}
+
+// version is that of this module in the program's build.
+func version() string {
+	const module = "github.com/mooncore/mooncore"
+	info, ok := debug.ReadBuildInfo()
+	if !ok {
+		return "unknown"
+	}
+	if info.Main.Path == module {
+		return info.Main.Version
+	}
+	for _, dep := range info.Deps {
+		if dep.Path == module {
+			return dep.Version
+		}
+	}
+	return "unknown"
+}
+
+// Shutdown drains: /readyz fails, new calls are refused after Config.DrainDelay, running ones are answered, connections are
+// closed with 1012, the goroutines of [Server.Go] and the broker stop. It returns when all of them have ended, or, after it
+// has cut off what was left, the error of ctx. Further calls wait for the first.
+//
+// [http.Server.Shutdown] closes no WebSocket: a program that mounts the Server calls both, this one first.
+func (s *Server) Shutdown(ctx context.Context) error {
+	var err error
+	first := false
+	s.shutdownOnce.Do(func() { first = true; err = s.drain(ctx); close(s.shutdownDone) })
+	if first {
+		return err
+	}
+	select {
+	case <-s.shutdownDone:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+func (s *Server) drain(ctx context.Context) error {
+	s.health.setDraining()
+	pause(ctx, s.cfg.DrainDelay)
+	callsEnded := s.gate.close()
+	socketsClosed := s.sockets.close()
+	err := waitFor(ctx, callsEnded)
+	if err != nil {
+		s.log.Warn("calls are cut off", "running", s.gate.count())
+	}
+	s.halt()
+	s.closeSockets(ctx)
+	if waitErr := waitFor(ctx, socketsClosed); waitErr != nil {
+		err = waitErr
+		for _, c := range s.Conns() {
+			c.ws.CloseNow()
+		}
+	}
+	s.presence.close()
+	return errors.Join(err, s.stop(ctx))
+}
+
+// abandon ends what New started, for a server that never served.
+func (s *Server) abandon() error { return s.stop(context.Background()) }
+
+// stop ends extensions and the broker.
+func (s *Server) stop(ctx context.Context) error {
+	s.stopBackground()
+	ended := make(chan struct{})
+	go func() {
+		s.workers.Wait()
+		s.callers.Wait()
+		close(ended)
+	}()
+	err := errors.Join(waitFor(ctx, ended), s.health.shutdown(ctx))
+	if s.hub != nil {
+		err = errors.Join(err, s.hub.Close())
+	}
+	return err
+}
+
+// closeSockets tells every connection to come back later, in batches.
+func (s *Server) closeSockets(ctx context.Context) {
+	for i, c := range s.Conns() {
+		if i > 0 && i%closeBatch == 0 {
+			pause(ctx, closePause)
+		}
+		c.restart()
+	}
+}
+
+// restart closes a connection with 1012 once the messages that were read from it have been answered.
+func (c *Conn) restart() {
+	reason, _ := json.Marshal(map[string]int64{"retry_after": rand.Int64N(maxRetryAfter.Milliseconds()) + 1})
+	c.ws.CloseAfterPending(ws.CodeRestart, string(reason))
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	if d <= 0 {
+		return
+	}
+	select {
+	case <-time.After(d):
+	case <-ctx.Done():
+	}
+}
+
+func waitFor(ctx context.Context, done <-chan struct{}) error {
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+	}
+	select {
+	case <-done: // both: the work counts
+		return nil
+	default:
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,23 @@
+//go:build !race
+
+package pubsub_test
+
+import (
+	"context"
+	"testing"
+
+	"github.com/mooncore/mooncore/pubsub"
+)
+
+// TestAllocs keeps publishing by Local free of allocation.
+func TestAllocs(t *testing.T) {
+	h := pubsub.NewHub(pubsub.NewLocal(), pubsub.HubOptions{Deliver: func(string, []byte) {}})
+	defer h.Close()
+	if err := h.Hold(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	data := []byte("data")
+	if n := testing.AllocsPerRun(100, func() { h.Publish(context.Background(), "x", data) }); n > 0 {
+		t.Errorf("%v allocations, want 0", n)
+	}
+}

@@ -1,0 +1,37 @@
+package pubsub
+
+import "encoding/binary"
+
+// Topic encodes a tuple as a topic: each part after its length in bytes, a varint. Distinct tuples have distinct topics,
+// whatever bytes their parts hold (THREATS.md rows 3 and 21).
+func Topic(parts ...string) string {
+	n := 0
+	for _, part := range parts {
+		n += 1 + len(part)
+		for l := len(part); l >= 0x80; l >>= 7 {
+			n++
+		}
+	}
+	b := make([]byte, 0, n)
+	for _, part := range parts {
+		b = binary.AppendUvarint(b, uint64(len(part)))
+		b = append(b, part...)
+	}
+	return string(b)
+}
+
+// ParseTopic returns the parts of a topic that [Topic] made. ok is false for any other string.
+func ParseTopic(topic string) (parts []string, ok bool) {
+	for len(topic) > 0 {
+		length, n := binary.Uvarint([]byte(topic[:min(len(topic), binary.MaxVarintLen64)]))
+		if n <= 0 || n > 1 && topic[n-1] == 0 { // a longer spelling of the same length
+			return nil, false
+		}
+		topic = topic[n:]
+		if length > uint64(len(topic)) {
+			return nil, false
+		}
+		parts, topic = append(parts, topic[:length]), topic[length:]
+	}
+	return parts, true
+}

@@ -1,0 +1,122 @@
+package registry
+
+import (
+	"cmp"
+	"slices"
+	"sync"
+	"sync/atomic"
+)
+
+// A channel is in its tenant's map from before its first member joins until after its last left and OnLast returned.
+type channel[T any] struct {
+	key    Channel
+	tenant *tenant[T]
+	id     uint64 // the order of locking
+
+	edge sync.Mutex // held to go from empty to not empty, and to retire
+	held bool       // OnFirst was called, and OnLast was not since
+	dead bool       // out of the map; never joined again
+
+	mu      sync.Mutex
+	entries []entry[T]   // dense, in no order
+	count   atomic.Int32 // len(entries)
+}
+
+// An entry is what a publish walks: a member's value, in line.
+type entry[T any] struct {
+	value  T
+	seat   *seat[T]
+	joined int64 // Unix nanoseconds
+}
+
+// A seat is a member's place in a channel.
+type seat[T any] struct {
+	ch    *channel[T]
+	index int    // in ch.entries; ch.mu guards it
+	id    uint32 // the member's
+}
+
+// add appends an entry. ch.mu is held.
+func (ch *channel[T]) add(v T, s *seat[T], joined int64) {
+	s.ch, s.index = ch, len(ch.entries)
+	ch.entries = append(ch.entries, entry[T]{v, s, joined})
+	ch.count.Store(int32(len(ch.entries)))
+}
+
+// remove removes the entry of a seat, and reports whether the channel is empty now. ch.mu is held.
+func (ch *channel[T]) remove(s *seat[T]) (empty bool) {
+	end := len(ch.entries) - 1
+	last := ch.entries[end]
+	ch.entries[s.index], last.seat.index = last, s.index
+	ch.entries[end] = entry[T]{}
+	ch.entries = ch.entries[:end]
+	ch.count.Store(int32(end))
+	return end == 0
+}
+
+func (ch *channel[T]) publish(deliver func(T)) int {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	for i := range ch.entries {
+		deliver(ch.entries[i].value)
+	}
+	return len(ch.entries)
+}
+
+// lockAll locks the channels, each once, in the one order. It returns them without duplicates, in the same array.
+func lockAll[T any](channels []*channel[T]) []*channel[T] {
+	slices.SortFunc(channels, func(a, b *channel[T]) int { return cmp.Compare(a.id, b.id) })
+	channels = slices.Compact(channels)
+	for _, ch := range channels {
+		ch.mu.Lock()
+	}
+	return channels
+}
+
+func unlockAll[T any](channels []*channel[T]) {
+	for _, ch := range channels {
+		ch.mu.Unlock()
+	}
+}
+
+// channel returns a channel of t, which may be new.
+func (p *Pool[T]) channel(t *tenant[T], key Channel) *channel[T] {
+	p.mu.RLock()
+	ch := t.channels[key]
+	p.mu.RUnlock()
+	if ch != nil {
+		return ch
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ch := t.channels[key]; ch != nil {
+		return ch
+	}
+	p.channelID++
+	ch = &channel[T]{key: key, tenant: t, id: p.channelID}
+	t.channels[key] = ch
+	return ch
+}
+
+// retire takes an empty channel out of its tenant. ch.edge is held.
+func (p *Pool[T]) retire(ch *channel[T]) {
+	ch.dead = true
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	delete(ch.tenant.channels, ch.key)
+	p.settle(ch.tenant)
+}
+
+// release is called, without locks but Member.op, after a channel became empty.
+func (p *Pool[T]) release(ch *channel[T]) {
+	ch.edge.Lock()
+	defer ch.edge.Unlock()
+	// Whoever joins an empty channel holds edge, so it stays empty.
+	if ch.dead || ch.count.Load() > 0 {
+		return
+	}
+	if p.opts.OnLast != nil {
+		p.opts.OnLast(ch.tenant.name, ch.key)
+	}
+	p.retire(ch)
+}

@@ -1,0 +1,301 @@
+package mooncore
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"net/http"
+	"net/url"
+	"slices"
+	"strconv"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/mooncore/mooncore/internal/strictjson"
+	"github.com/mooncore/mooncore/ws"
+)
+
+// maxTokenFailures is how many ["jwt", t] frames may fail before the connection closes with 1008.
+const maxTokenFailures = 5
+
+// maxNameLength bounds names of channels and events, in characters.
+const maxNameLength = 128
+
+// A socket says what a connection's messages mean: PROTOCOL.md section 3. It is the one adapter between ws, which knows bytes
+// and no action, and the server.
+type socket struct{ *Conn }
+
+// Urgent answers what does not wait for a slow action.
+func (s socket) Urgent(_ *ws.Conn, typ ws.Type, data []byte) bool {
+	if typ != ws.Text || len(data) != 4 {
+		return false
+	}
+	switch string(data) {
+	case "ping":
+		s.send("pong")
+		return true
+	case "time":
+		s.ws.Send(ws.Text, append(strconv.AppendInt([]byte(`["server_time",`), time.Now().UnixMilli(), 10), byte(93)))
+		return true
+	}
+	return false
+}
+
+// Message handles the others, in order.
+func (s socket) Message(_ *ws.Conn, typ ws.Type, data []byte) {
+	if typ == ws.Binary {
+		s.binary(data)
+		return
+	}
+	switch string(data) {
+	case "channel_list":
+		s.sendChannels()
+		return
+	case "quit":
+		s.ws.Close(ws.CodeNormal, "")
+		return
+	}
+	var got [2][]byte
+	kind, err := strictjson.Scan(data, frameMembers, got[:])
+	if _, syntax := errors.AsType[*strictjson.SyntaxError](err); syntax {
+		s.send(`["socket_error","json_decode_failed"]`)
+		return
+	}
+	switch {
+	case kind == strictjson.Object:
+		s.dispatch(data, got, err, nil)
+	case kind == strictjson.Array && err == nil && s.command(data):
+	default:
+		s.send(`["socket_error","unknown_message"]`)
+	}
+}
+
+var frameMembers = []string{"action", "rayid"}
+
+// command handles ["join", c], ["leave", c] and ["jwt", t], and reports false for other arrays.
+func (s socket) command(data []byte) bool {
+	parts := slices.Collect(strictjson.Elements(data))
+	if len(parts) != 2 {
+		return false
+	}
+	name, _ := strictjson.Unquote(parts[0])
+	arg, isString := strictjson.Unquote(parts[1])
+	switch name {
+	case "jwt":
+		s.jwt(arg)
+	case "join":
+		answered := false
+		if isString && validChannelName(arg) && s.mayJoin(arg) {
+			s.join(arg, func() { answered = true; s.sendChannels() })
+		}
+		if !answered {
+			s.sendChannels()
+		}
+	case "leave":
+		if isString && validChannelName(arg) {
+			s.leave(arg)
+		}
+		s.sendChannels()
+	default:
+		return false
+	}
+	return true
+}
+
+func (s socket) sendChannels() {
+	b := []byte(`["channel_list",[`)
+	for i, label := range s.Channels() {
+		if i > 0 {
+			b = append(b, ',')
+		}
+		b = strictjson.AppendQuote(b, label)
+	}
+	s.ws.Send(ws.Text, append(b, "]]"...))
+}
+
+// mayJoin asks the caller's app, outside the connection's lock since a Channel's Join may take its time.
+func (s socket) mayJoin(name string) bool {
+	id := s.current()
+	if id.User == "" {
+		return false
+	}
+	a := s.server.app(id.App)
+	defer func() {
+		if v := recover(); v != nil {
+			s.server.log.Error("join panicked", "channel", name, "cause", v, "conn", s.id)
+		}
+	}()
+	return a != nil && a.mayJoin(s.ws.Context(), id, name)
+}
+
+// jwt takes a token for the connection. A token that fails changes nothing.
+func (s socket) jwt(token string) {
+	r := &http.Request{
+		Method: http.MethodGet, URL: &url.URL{Path: "/ws"}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
+		Header: http.Header{"Authorization": {"Bearer " + token}}, Host: s.host, RemoteAddr: s.remote,
+	}
+	id, err := s.server.authenticate(r.WithContext(s.ws.Context()), token)
+	if err == nil && id.User != "" && s.authenticate(s.ws.Context(), id) {
+		claims, err := encode(claimsOf(&id))
+		if err == nil {
+			s.ws.Send(ws.Text, appendEvent(nil, "jwt", claims))
+			return
+		}
+		s.server.log.Error("claims have no JSON", "conn", s.id, "cause", err)
+	}
+	s.send(`["jwt","jwt_failed"]`)
+	s.mu.Lock()
+	s.failures++
+	failures := s.failures
+	s.mu.Unlock()
+	if failures >= maxTokenFailures {
+		s.ws.Close(ws.CodePolicy, "too many tokens failed")
+	}
+}
+
+// claimsOf returns the claims of a token, or what stands for them when a program's own scheme gave none.
+func claimsOf(id *Identity) map[string]any {
+	if id.Claims != nil {
+		return id.Claims
+	}
+	claims := map[string]any{"user": id.User, "app": id.App, "tenant": id.Tenant, "scope": id.Scope, "roles": id.Roles}
+	if !id.Expires.IsZero() {
+		claims["exp"] = id.Expires.Unix()
+	}
+	return claims
+}
+
+// binary takes apart [uint16 n][n bytes of JSON metadata][payload] and calls the action that the metadata names.
+func (s socket) binary(data []byte) {
+	var got [2][]byte
+	if len(data) >= 2 {
+		if n := int(binary.LittleEndian.Uint16(data)); len(data) >= 2+n {
+			meta, payload := data[2:2+n], data[2+n:]
+			kind, err := strictjson.Scan(meta, frameMembers, got[:])
+			if _, syntax := errors.AsType[*strictjson.SyntaxError](err); !syntax && kind == strictjson.Object {
+				s.dispatch(meta, got, err, []File{{Type: "application/octet-stream", Size: int64(len(payload)), data: payload}})
+				return
+			}
+		}
+	}
+	s.send(`["socket_error","json_decode_failed"]`)
+}
+
+// dispatch runs the call of a frame: in place, or beside others when the server lets calls of a connection overlap and the
+// client can tell their responses apart.
+func (s socket) dispatch(params []byte, got [2][]byte, fault error, files []File) {
+	action, isString := strictjson.Unquote(got[0])
+	req := &Request{
+		Action: action, Params: params, Files: files, Source: "ws",
+		RemoteAddr: s.addr, server: s.server, conn: s.Conn, rayID: got[1], size: int64(len(params)),
+	}
+	for _, f := range files {
+		req.size += f.Size
+	}
+	switch {
+	case fault != nil:
+		fault = &Error{Code: CodeInvalidArgument, Message: fault.Error()}
+	case !isString || action == "":
+		fault = errNoAction
+	}
+	if s.calls == nil || len(req.rayID) == 0 || fault != nil {
+		s.respond(req, fault)
+		return
+	}
+	// The message's bytes are the connection's again once this returns.
+	req.Params, req.rayID = bytes.Clone(req.Params), bytes.Clone(req.rayID)
+	for i := range req.Files {
+		req.Files[i].data = bytes.Clone(req.Files[i].data)
+	}
+	s.calls <- struct{}{}
+	s.server.callers.Go(func() {
+		defer func() { <-s.calls }()
+		s.respond(req, nil)
+	})
+}
+
+// respond answers a call with ["response", result, rayid].
+func (s socket) respond(req *Request, fault error) {
+	req.Identity = *s.current()
+	result, e := s.server.answer(s.ws.Context(), req, fault)
+	b := make([]byte, 0, len(result)+len(req.rayID)+64)
+	b = append(b, `["response",`...)
+	if e != nil {
+		b = appendError(b, e, req.ID)
+	} else {
+		b = append(b, result...)
+	}
+	b = append(b, ',')
+	if len(req.rayID) > 0 {
+		b = append(b, req.rayID...)
+	} else {
+		b = append(b, "null"...)
+	}
+	s.ws.Send(ws.Text, append(b, ']'))
+}
+
+// Closed forgets the connection.
+func (s socket) Closed(_ *ws.Conn, code int, reason string, err error) {
+	s.end()
+	for _, o := range s.server.cfg.Observers {
+		o.ConnClose(s.Conn, code, reason)
+	}
+	s.server.disconnected(s.Conn)
+	s.server.log.Debug("connection closed", "conn", s.id, "code", code, "reason", reason, "cause", err)
+}
+
+// validChannelName reports whether clients may join a channel of that name: 1 to 128 characters, no control or bidirectional
+// characters, no colon, no leading at sign. PROTOCOL.md section 3.
+func validChannelName(name string) bool {
+	if name == "" || name[0] == '@' {
+		return false
+	}
+	return validName(name, func(r rune) bool { return r == ':' })
+}
+
+// validName reports whether a name has 1 to 128 characters and none that hides or reorders text.
+func validName(name string, refuse func(r rune) bool) bool {
+	if !utf8.ValidString(name) {
+		return false
+	}
+	n := 0
+	for _, r := range name {
+		n++
+		if n > maxNameLength || unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) || refuse != nil && refuse(r) {
+			return false
+		}
+	}
+	return n > 0
+}
+
+// eventFrame encodes an event once for all its receivers.
+func eventFrame(event string, payload any) (*ws.Prepared, error) {
+	b, err := eventJSON(event, payload)
+	if err != nil {
+		return nil, err
+	}
+	return ws.Prepare(ws.Text, b), nil
+}
+
+// eventJSON is ["<event>",<payload>], the payload without its top-level key "password". PROTOCOL.md section 3.
+func eventJSON(event string, payload any) ([]byte, error) {
+	if !validName(event, nil) || reservedEvent(event) {
+		return nil, Errorf(CodeInvalidArgument, "no event's name: %q", event)
+	}
+	b, err := encode(payload)
+	if err != nil {
+		return nil, &Error{Code: CodeInternal, Err: err}
+	}
+	return appendEvent(nil, event, withoutMember(b, "password")), nil
+}
+
+func reservedEvent(event string) bool {
+	switch event {
+	case "response", "jwt", "channel_list", "server_time", "socket_error", "lost":
+		return true
+	}
+	return false
+}
+
+var _ ws.Handler = socket{}
