@@ -241,8 +241,8 @@ func (s socket) Closed(_ *ws.Conn, code int, reason string, err error) {
 	for _, o := range s.server.cfg.Observers {
 		o.ConnClose(s.Conn, code, reason)
 	}
-	s.server.disconnected(s.Conn)
 	s.server.log.Debug("connection closed", "conn", s.id, "code", code, "reason", reason, "cause", err)
+	s.server.disconnected(s.Conn)
 }
 
 // validChannelName reports whether clients may join a channel of that name: 1 to 128 characters, no control or bidirectional

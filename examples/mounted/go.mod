@@ -8,4 +8,10 @@ require (
 	github.com/mooncore/mooncore v0.0.0
 )
 
+require (
+	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	github.com/gorilla/securecookie v1.1.2 // indirect
+	github.com/rs/cors v1.11.1 // indirect
+)
+
 replace github.com/mooncore/mooncore => ../..
