@@ -135,16 +135,32 @@ func (s *Server) applyRevocation(r Revocation) {
 	}
 }
 
-// newPool makes a set of connections that holds the broker's topics of those channels that have a member here.
-func (s *Server) newPool(name string) *pool {
-	options := registry.Options{}
-	if s.cfg.Broker != nil {
-		options.OnFirst = func(tenant string, ch registry.Channel) {
-			if err := s.hub.Hold(s.halted, channelTopic(name, tenant, ch)); err != nil {
-				s.log.Error("broker: subscribe failed", "channel", ch.Name, "cause", err)
-			}
-		}
-		options.OnLast = func(tenant string, ch registry.Channel) { s.hub.Release(channelTopic(name, tenant, ch)) }
+// holdTimeout bounds how long a join waits for the broker.
+const holdTimeout = 5 * time.Second
+
+// hold makes the events of a channel reach this server, where there are others. Each connection holds its own channels, so
+// the broker is asked only for those that have a member here. The channel of anonymous connections is not held: what is
+// published to it stays on its server.
+func (c *Conn) hold(ctx context.Context, tenant string, ch registry.Channel) bool {
+	if c.server.hub == nil || ch == pendingChannel {
+		return true
 	}
-	return &pool{name: name, conns: registry.NewPool[*Conn](options)}
+	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
+	defer cancel()
+	if err := c.server.hub.Hold(ctx, channelTopic(c.pool.name, tenant, ch)); err != nil {
+		c.server.log.Error("broker: subscribe failed", "channel", ch.Name, "conn", c.id, "cause", err)
+		return false
+	}
+	return true
+}
+
+func (c *Conn) release(tenant string, channels ...registry.Channel) {
+	if c.server.hub == nil {
+		return
+	}
+	for _, ch := range channels {
+		if ch != pendingChannel {
+			c.server.hub.Release(channelTopic(c.pool.name, tenant, ch))
+		}
+	}
 }

@@ -169,8 +169,6 @@ func (c Config) withDefaults() Config {
 	if c.Logger == nil {
 		c.Logger = newLogger(slog.LevelInfo)
 	}
-	c.JWT.Issuer = cmp.Or(c.JWT.Issuer, "mooncore")
-	c.JWT.Lifetime = cmp.Or(c.JWT.Lifetime, 18*time.Hour)
 	if len(c.Pools) == 0 {
 		c.Pools = []string{"default"}
 	}

@@ -133,35 +133,76 @@ func (c *Conn) deliver(frame *ws.Prepared, now int64) {
 }
 
 // authenticate makes id the connection's identity. With the same app, tenant, user and scope, the channels that id may still
-// be in stay, so that a refreshed token loses no event; else all of the old ones are left first. It reports false when the
-// tenant has no place for another connection, and changes nothing then.
+// be in stay, so that a refreshed token loses no event; else all of the old ones are left first. It reports false, and changes
+// nothing, when the tenant has no place for another connection or the broker is away.
 func (c *Conn) authenticate(ctx context.Context, id Identity) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.closed {
+	own := userChannel(id.User)
+	if !c.hold(ctx, id.Tenant, own) {
 		return false
 	}
-	old := c.identity.Load()
-	if old.Tenant != id.Tenant || old.User == "" {
-		if c.pool.conns.TenantLen(id.Tenant) >= c.server.cfg.Limits.TenantConns {
-			return false
-		}
+	old, left, ok := c.become(&id, c.allowed(ctx, &id))
+	if !ok {
+		c.release(id.Tenant, own)
+		return false
+	}
+	c.release(old.tenantName(), left...)
+	// A revocation between the check of the token and this moment did not see the connection.
+	if (id.issued != 0 || id.TokenID != "") && c.server.tokens.revoked(id) {
+		c.ws.Close(ws.CodeUnauthorized, "token revoked")
+	}
+	return true
+}
+
+// allowed returns those of the joined channels that id may be in too.
+func (c *Conn) allowed(ctx context.Context, id *Identity) map[registry.Channel]bool {
+	keep := map[registry.Channel]bool{}
+	if !c.identity.Load().sameChannels(id) {
+		return keep
 	}
 	a := c.server.app(id.App)
-	same := old.User == id.User && old.App == id.App && old.Tenant == id.Tenant && old.Scope == id.Scope
-	left := c.member.Move(id.Tenant, func(ch registry.Channel) bool {
-		return same && (ch.Kind == userKind || a.mayJoin(ctx, &id, ch.Name))
-	})
+	for _, ch := range c.member.Channels() {
+		keep[ch] = ch.Kind == userKind || a.mayJoin(ctx, id, ch.Name)
+	}
+	return keep
+}
+
+// become changes the identity, and returns the old one and the channels that were left, for which the hold ends.
+func (c *Conn) become(id *Identity, keep map[registry.Channel]bool) (old *Identity, left []registry.Channel, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	old = c.identity.Load()
+	if c.closed {
+		return old, nil, false
+	}
+	if old.tenantName() != id.Tenant && c.pool.conns.TenantLen(id.Tenant) >= c.server.cfg.Limits.TenantConns {
+		return old, nil, false
+	}
+	left = c.member.Move(id.Tenant, func(ch registry.Channel) bool { return keep[ch] })
 	c.server.presence.left(c, old, left)
 	c.lapsed = false
-	c.identity.Store(&id)
+	c.identity.Store(id)
 	expires := id.Expires
 	if id.issued != 0 && !expires.IsZero() {
 		expires = expires.Add(c.server.cfg.JWT.Leeway) // as long as the token is good over HTTP
 	}
 	c.setDeadline(expires, c.expire)
-	c.member.Join(userChannel(id.User), 0)
-	return true
+	if joined, _ := c.member.Join(userChannel(id.User), 0); !joined {
+		left = append(left, userChannel(id.User)) // it was in it and held it already
+	}
+	return old, left, true
+}
+
+// tenantName is the tenant whose channels the identity is in.
+func (id *Identity) tenantName() string {
+	if id.User == "" {
+		return anonTenant
+	}
+	return id.Tenant
+}
+
+// sameChannels reports whether two identities name their channels alike.
+func (id *Identity) sameChannels(other *Identity) bool {
+	return id.User == other.User && id.App == other.App && id.Tenant == other.Tenant && id.Scope == other.Scope
 }
 
 // setDeadline arms the timer for the end of an identity; the zero time disarms it. The caller holds c.mu.
@@ -180,13 +221,22 @@ func (c *Conn) setDeadline(at time.Time, fn func()) {
 
 // expire ends the identity when its time has come, and gives the client the grace time to send a fresh token.
 func (c *Conn) expire() {
+	old, left := c.lapse()
+	c.release(old.tenantName(), left...)
+}
+
+func (c *Conn) lapse() (old *Identity, left []registry.Channel) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	old = c.identity.Load()
 	exp := c.deadline.Load()
 	if c.closed || exp == 0 || time.Now().UnixNano() < exp {
-		return // a fresh token came first
+		return old, nil // a fresh token came first
 	}
-	c.becomeAnonymous()
+	left = c.member.Move(anonTenant, nil)
+	c.server.presence.left(c, old, left)
+	c.identity.Store(&Identity{})
+	c.deadline.Store(0)
 	c.lapsed = true
 	c.timer = time.AfterFunc(graceTime, func() {
 		if c.expired() {
@@ -194,53 +244,63 @@ func (c *Conn) expire() {
 		}
 	})
 	c.send(`["jwt","jwt_expired"]`)
-}
-
-// becomeAnonymous leaves all channels and forgets the identity. The caller holds c.mu.
-func (c *Conn) becomeAnonymous() {
-	old := c.identity.Load()
-	c.server.presence.left(c, old, c.member.Move(anonTenant, nil))
-	c.identity.Store(&Identity{})
-	c.deadline.Store(0)
-	c.member.Join(pendingChannel, 0)
+	return old, left
 }
 
 // join makes the connection a member of a channel of its scope and reports whether it is one now. If it was none before, then
 // is called first, ahead of the channel's first event.
-func (c *Conn) join(name string, then func()) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
+func (c *Conn) join(ctx context.Context, name string, then func()) bool {
 	id := c.identity.Load()
-	if c.closed || id.User == "" {
+	ch := roomChannel(name, id.Scope)
+	if id.User == "" || !c.hold(ctx, id.Tenant, ch) {
 		return false
 	}
-	ch := roomChannel(name, id.Scope)
-	joined, ok := c.member.JoinFunc(ch, c.server.cfg.Limits.Channels, then)
-	if joined {
-		c.server.presence.joined(c, id, ch)
+	joined, ok := c.sit(id, ch, then)
+	if !joined {
+		c.release(id.Tenant, ch)
 	}
 	return ok
 }
 
-func (c *Conn) leave(name string) {
+func (c *Conn) sit(id *Identity, ch registry.Channel, then func()) (joined, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.closed || !c.identity.Load().sameChannels(id) {
+		return false, false
+	}
+	joined, ok = c.member.JoinFunc(ch, c.server.cfg.Limits.Channels, then)
+	if joined {
+		c.server.presence.joined(c, id, ch)
+	}
+	return joined, ok
+}
+
+func (c *Conn) leave(name string) {
+	c.mu.Lock()
 	id := c.identity.Load()
 	ch := roomChannel(name, id.Scope)
-	if c.member.Leave(ch) {
+	left := c.member.Leave(ch)
+	if left {
 		c.server.presence.left(c, id, []registry.Channel{ch})
+	}
+	c.mu.Unlock()
+	if left {
+		c.release(id.tenantName(), ch)
 	}
 }
 
 // end forgets the connection everywhere.
 func (c *Conn) end() {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.closed = true
 	if c.timer != nil {
 		c.timer.Stop()
 	}
-	c.server.presence.left(c, c.identity.Load(), c.member.Remove())
+	id := c.identity.Load()
+	left := c.member.Remove()
+	c.server.presence.left(c, id, left)
+	c.mu.Unlock()
+	c.release(id.tenantName(), left...)
 }
 
 func (c *Conn) send(text string) { c.ws.Send(ws.Text, []byte(text)) }

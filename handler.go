@@ -46,8 +46,8 @@ func (h Handler) OutputSchema() json.RawMessage {
 // "each" are for the items of a list. Another field is named as in JSON. Only "required" refuses an absent or null field, and
 // only those: "" takes min_length=1. New refuses tags that it doesn't understand or that don't suit the field's type.
 //
-// A value in a tag that holds a comma, a space or a quote stands in single quotes, a quote in it is doubled. For a field of type any, 1 and
-// true are a number and a boolean, '1' is a string. Numbers reach fields of type any as [json.Number], so that they stay exact.
+// A value in a tag that holds a comma, a space or a quote stands in single quotes, a quote in it is doubled. For a field of type
+// any, 1 and true are a number and a boolean, '1' is a string. Numbers reach fields of type any as [json.Number], so that they stay exact.
 //
 // If In, or a struct in it, has a method Validate() error, it is called on what the rules let pass, inner ones first; it reports
 // by [FieldError] with paths that start at that struct, several faults by [errors.Join]. An empty text is answered as "failed

@@ -92,14 +92,14 @@ func (r *Request) Send(_ context.Context, event string, payload any) error {
 // Join makes the calling connection a member of a channel of its scope, whatever the channel's Allow says: the handler has
 // decided. The channel is named as clients join it. It fails with failed_precondition if the call did not come by WebSocket,
 // if nobody is logged in on the connection, or if it has joined as many channels as it may.
-func (r *Request) Join(_ context.Context, channel string) error {
+func (r *Request) Join(ctx context.Context, channel string) error {
 	if r.conn == nil {
 		return errNotWebSocket
 	}
 	if !validChannelName(channel) {
 		return Errorf(CodeInvalidArgument, "no channel's name: %q", channel)
 	}
-	if !r.conn.join(channel, nil) {
+	if !r.conn.join(ctx, channel, nil) {
 		return Errorf(CodeFailedPrecondition, "The connection can't join")
 	}
 	return nil

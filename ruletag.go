@@ -91,7 +91,8 @@ func parseTagValues(rest string) (values []tagValue, left string, err error) {
 	}
 }
 
-// wellFormedTag reports whether a struct tag has the conventional form, key:"value" pairs. Of any other, package reflect finds only a part.
+// wellFormedTag reports whether a struct tag has the conventional form, key:"value" pairs. Of any other, package reflect finds
+// only a part.
 func wellFormedTag(tag string) bool {
 	for {
 		tag = strings.TrimLeft(tag, " ")

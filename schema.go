@@ -129,7 +129,9 @@ func (w *schemaWriter) node(s *spec) schemaNode {
 
 // open says what the rules of a value of any type say of its type.
 func (w *schemaWriter) open(n *schemaNode, s *spec) {
-	types := map[strictjson.Kind]string{strictjson.String: "string", strictjson.Number: "number", strictjson.Bool: "boolean", strictjson.Array: "array"}
+	types := map[strictjson.Kind]string{
+		strictjson.String: "string", strictjson.Number: "number", strictjson.Bool: "boolean", strictjson.Array: "array",
+	}
 	if name := types[s.jsonKind()]; name != "" {
 		n.set("type", []byte(strconv.Quote(name)))
 	}

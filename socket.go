@@ -87,7 +87,7 @@ func (s socket) command(data []byte) bool {
 	case "join":
 		answered := false
 		if isString && validChannelName(arg) && s.mayJoin(arg) {
-			s.join(arg, func() { answered = true; s.sendChannels() })
+			s.join(s.ws.Context(), arg, func() { answered = true; s.sendChannels() })
 		}
 		if !answered {
 			s.sendChannels()
@@ -114,18 +114,13 @@ func (s socket) sendChannels() {
 	s.ws.Send(ws.Text, append(b, "]]"...))
 }
 
-// mayJoin asks the caller's app, outside the connection's lock since a Channel's Join may take its time.
+// mayJoin asks the app of whoever is logged in.
 func (s socket) mayJoin(name string) bool {
 	id := s.current()
 	if id.User == "" {
 		return false
 	}
 	a := s.server.app(id.App)
-	defer func() {
-		if v := recover(); v != nil {
-			s.server.log.Error("join panicked", "channel", name, "cause", v, "conn", s.id)
-		}
-	}()
 	return a != nil && a.mayJoin(s.ws.Context(), id, name)
 }
 

@@ -61,8 +61,7 @@ func checkInput(input *spec, params []byte) error {
 	c := checkers.Get().(*checker)
 	text := c.check(input, params, nil)
 	faults, err := c.faults, c.err
-	clear(c.members[:cap(c.members)])
-	*c = checker{members: c.members[:0], path: c.path[:0], folded: c.folded[:0]}
+	c.reset()
 	checkers.Put(c)
 	switch {
 	case err != nil:
@@ -73,6 +72,12 @@ func checkInput(input *spec, params []byte) error {
 		return &Error{Code: CodeValidationFailed, Message: string(CodeValidationFailed), Fields: faults}
 	}
 	return nil
+}
+
+// reset forgets the params, and keeps the memory.
+func (c *checker) reset() {
+	clear(c.members[:cap(c.members)])
+	*c = checker{members: c.members[:0], path: c.path[:0], folded: c.folded[:0]}
 }
 
 // fault adds a fault of the value at the path.

@@ -45,6 +45,9 @@ func New(t testing.TB, cfg mooncore.Config) *Server {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	if cfg.Authenticate == nil && cfg.JWT.PrivateKey == "" && cfg.JWT.PublicKeys == "" && cfg.JWT.Secret == "" {
+		cfg.JWT.Secret = mooncore.Secret(rand.Text() + rand.Text()) // in place of the key that a server makes in development
+	}
 	cfg.Authenticate = s.authenticate(cfg.Authenticate)
 	srv, err := mooncore.New(cfg)
 	if err != nil {

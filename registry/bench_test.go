@@ -10,7 +10,7 @@ type counter struct{ n int }
 
 // crowd returns a pool with 10,000 members in the channel "x", each tenth also in "y".
 func crowd() *registry.Pool[*counter] {
-	p := registry.NewPool[*counter](registry.Options{})
+	p := registry.NewPool[*counter]()
 	for i := range 10_000 {
 		m := p.Add("t", new(counter))
 		m.Join(room("x"), 0)

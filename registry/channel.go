@@ -7,19 +7,16 @@ import (
 	"sync/atomic"
 )
 
-// A channel is in its tenant's map from before its first member joins until after its last left and OnLast returned.
+// A channel is in its tenant's map from before its first member joins until after its last left.
 type channel[T any] struct {
 	key    Channel
 	tenant *tenant[T]
 	id     uint64 // the order of locking
 
-	edge sync.Mutex // held to go from empty to not empty, and to retire
-	held bool       // OnFirst was called, and OnLast was not since
-	dead bool       // out of the map; never joined again
-
 	mu      sync.Mutex
 	entries []entry[T]   // dense, in no order
 	count   atomic.Int32 // len(entries)
+	dead    atomic.Bool  // on its way out of the map; never joined again. Set with mu held
 }
 
 // An entry is what a publish walks: a member's value, in line.
@@ -84,12 +81,12 @@ func (p *Pool[T]) channel(t *tenant[T], key Channel) *channel[T] {
 	p.mu.RLock()
 	ch := t.channels[key]
 	p.mu.RUnlock()
-	if ch != nil {
+	if ch != nil && !ch.dead.Load() {
 		return ch
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if ch := t.channels[key]; ch != nil {
+	if ch := t.channels[key]; ch != nil && !ch.dead.Load() {
 		return ch
 	}
 	p.channelID++
@@ -98,25 +95,21 @@ func (p *Pool[T]) channel(t *tenant[T], key Channel) *channel[T] {
 	return ch
 }
 
-// retire takes an empty channel out of its tenant. ch.edge is held.
-func (p *Pool[T]) retire(ch *channel[T]) {
-	ch.dead = true
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(ch.tenant.channels, ch.key)
-	p.settle(ch.tenant)
-}
-
-// release is called, without locks but Member.op, after a channel became empty.
+// release forgets a channel if it is still empty. No lock but Member.op is held.
 func (p *Pool[T]) release(ch *channel[T]) {
-	ch.edge.Lock()
-	defer ch.edge.Unlock()
-	// Whoever joins an empty channel holds edge, so it stays empty.
-	if ch.dead || ch.count.Load() > 0 {
+	ch.mu.Lock()
+	forget := len(ch.entries) == 0 && !ch.dead.Load()
+	if forget {
+		ch.dead.Store(true)
+	}
+	ch.mu.Unlock()
+	if !forget {
 		return
 	}
-	if p.opts.OnLast != nil {
-		p.opts.OnLast(ch.tenant.name, ch.key)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if ch.tenant.channels[ch.key] == ch { // else another took its place already
+		delete(ch.tenant.channels, ch.key)
+		p.settle(ch.tenant)
 	}
-	p.retire(ch)
 }

@@ -17,10 +17,7 @@ func Example() {
 	lobby := registry.Channel{Kind: room, Name: "lobby", Scope: "default"}
 	alice := registry.Channel{Kind: user, Name: "alice"}
 
-	pool := registry.NewPool[*conn](registry.Options{
-		OnFirst: func(tenant string, ch registry.Channel) { fmt.Println("subscribe", tenant, ch.Name) },
-		OnLast:  func(tenant string, ch registry.Channel) { fmt.Println("unsubscribe", tenant, ch.Name) },
-	})
+	pool := registry.NewPool[*conn]()
 	a, b := &conn{name: "a"}, &conn{name: "b"}
 	ma, mb := pool.Add("acme", a), pool.Add("acme", b)
 	ma.Join(lobby, 128)
@@ -33,9 +30,6 @@ func Example() {
 	ma.Remove()
 	fmt.Println(pool.Len(), pool.ChannelsOf("acme")[0].Len)
 	// Output:
-	// subscribe acme lobby
-	// subscribe acme alice
 	// 2 [hello] [hello]
-	// unsubscribe acme alice
 	// 1 1
 }

@@ -78,45 +78,19 @@ func (m *Member[T]) JoinFunc(ch Channel, maximum int, then func()) (joined, ok b
 	s.id = m.id
 	for {
 		c := m.pool.channel(m.tenant.Load(), ch)
-		if m.joinOthers(c, s, then) || m.joinFirst(c, s, then) {
+		if m.sit(c, s, then) {
 			return true, true
 		}
 	}
 }
 
-// joinOthers joins unless the channel is empty.
-func (m *Member[T]) joinOthers(ch *channel[T], s *seat[T], then func()) bool {
+// sit takes the seat, unless the channel is dead. op is held.
+func (m *Member[T]) sit(ch *channel[T], s *seat[T], then func()) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	if len(ch.entries) == 0 {
+	if ch.dead.Load() {
 		return false
 	}
-	m.sit(ch, s, then)
-	return true
-}
-
-// joinFirst joins unless the channel is dead.
-func (m *Member[T]) joinFirst(ch *channel[T], s *seat[T], then func()) bool {
-	ch.edge.Lock()
-	defer ch.edge.Unlock()
-	if ch.dead {
-		return false
-	}
-	p := m.pool
-	if !ch.held {
-		if p.opts.OnFirst != nil {
-			p.opts.OnFirst(ch.tenant.name, ch.key)
-		}
-		ch.held = true
-	}
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	m.sit(ch, s, then)
-	return true
-}
-
-// sit takes the seat. op and ch.mu are held.
-func (m *Member[T]) sit(ch *channel[T], s *seat[T], then func()) {
 	ch.add(m.value, s, time.Now().UnixNano())
 	m.mu.Lock()
 	m.seats = append(m.seats, s)
@@ -124,6 +98,7 @@ func (m *Member[T]) sit(ch *channel[T], s *seat[T], then func()) {
 	if then != nil {
 		then()
 	}
+	return true
 }
 
 // find returns the index of a channel's seat, or -1. op is held.

@@ -2,7 +2,6 @@ package registry_test
 
 import (
 	"math/rand/v2"
-	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -25,23 +24,6 @@ type modelConn struct {
 	may      [modelTenants][modelChannels]atomic.Bool // what may reach it: set before a join, cleared after a leave
 }
 
-// watched checks the order of OnFirst and OnLast of each channel.
-type watched struct {
-	t     *testing.T
-	state [modelTenants][modelChannels]atomic.Int32
-}
-
-func (w *watched) change(tenant string, ch registry.Channel, from, to int32) {
-	i, _ := strconv.Atoi(tenant)
-	j, _ := strconv.Atoi(ch.Name)
-	const changing = 2
-	if !w.state[i][j].CompareAndSwap(from, changing) {
-		w.t.Errorf("channel %v of %s: state %d when it should be %d", ch, tenant, w.state[i][j].Load(), from)
-	}
-	runtime.Gosched()
-	w.state[i][j].Store(to)
-}
-
 // TestModel has workers do random operations on members of their own, compared with a model, and on members that all share, and
 // publish meanwhile.
 func TestModel(t *testing.T) {
@@ -49,11 +31,7 @@ func TestModel(t *testing.T) {
 	if testing.Short() {
 		operations /= 20
 	}
-	w := &watched{t: t}
-	p := registry.NewPool[*modelConn](registry.Options{
-		OnFirst: func(tenant string, ch registry.Channel) { w.change(tenant, ch, 0, 1) },
-		OnLast:  func(tenant string, ch registry.Channel) { w.change(tenant, ch, 1, 0) },
-	})
+	p := registry.NewPool[*modelConn]()
 	var shared [4]*registry.Member[*modelConn]
 	for i := range shared {
 		shared[i] = p.Add("0", new(modelConn))
@@ -74,13 +52,6 @@ func TestModel(t *testing.T) {
 	}
 	if p.Len() != 0 || !p.Empty() {
 		t.Errorf("Len = %d, tenants %q: something is left", p.Len(), p.Tenants())
-	}
-	for i := range w.state {
-		for j := range w.state[i] {
-			if w.state[i][j].Load() != 0 {
-				t.Errorf("channel %d of tenant %d is still watched", j, i)
-			}
-		}
 	}
 }
 

@@ -17,7 +17,7 @@ type recorder struct{ events []int }
 // publisher's own.
 func TestOneOrder(t *testing.T) {
 	const publishers, members, each = 100, 50, 20
-	p := registry.NewPool[*recorder](registry.Options{})
+	p := registry.NewPool[*recorder]()
 	recorders := make([]*recorder, members)
 	side := []registry.Channel{room("s0"), room("s1"), room("s2")}
 	for i := range recorders {
@@ -67,7 +67,7 @@ func TestLeaveWaits(t *testing.T) {
 		{"Remove", func(m *registry.Member[string]) { m.Remove() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := registry.NewPool[string](registry.Options{})
+			p := registry.NewPool[string]()
 			m := p.Add("t", "m")
 			m.Join(room("x"), 0)
 			p.Add("t", "other").Join(room("x"), 0)
@@ -101,7 +101,7 @@ func TestLeaveWaits(t *testing.T) {
 
 // TestJoinFuncFirst publishes all the time: what JoinFunc's function queues must come before the channel's first event.
 func TestJoinFuncFirst(t *testing.T) {
-	p := registry.NewPool[*recorder](registry.Options{})
+	p := registry.NewPool[*recorder]()
 	x := []registry.Channel{room("x")}
 	p.Add("t", new(recorder)).Join(x[0], 0)
 	var stop atomic.Bool
@@ -131,7 +131,7 @@ func TestJoinFuncFirst(t *testing.T) {
 // TestMoveAtOnce publishes to one channel after the other while a member moves out of both: the second must not arrive if the
 // first did not.
 func TestMoveAtOnce(t *testing.T) {
-	p := registry.NewPool[*recorder](registry.Options{})
+	p := registry.NewPool[*recorder]()
 	a, b := room("a"), room("b")
 	for i := range 500 {
 		r := new(recorder)
@@ -161,7 +161,7 @@ func TestMoveAtOnce(t *testing.T) {
 
 // TestPanic has deliver panic: the channels must be usable afterwards, and what was marked forgotten.
 func TestPanic(t *testing.T) {
-	p := registry.NewPool[string](registry.Options{})
+	p := registry.NewPool[string]()
 	x, y := room("x"), room("y")
 	m := p.Add("t", "m")
 	m.Join(x, 0)

@@ -15,12 +15,9 @@
 // Locks are taken in this order, each of them optional, and released before returning:
 //
 //  1. Member.op: one operation of a member at a time.
-//  2. channel.edge: a channel becomes empty or gets its first member. Held during Options.OnFirst and OnLast.
-//  3. channel.mu: a channel's members and its order of publishes. Several are locked by ascending id.
-//  4. Pool.mu: the maps of tenants and channels, and the lists of members. Never together with a channel.mu.
-//  5. Member.mu: the list of a member's channels. Nothing is locked under it.
-//
-// A publish needs channel.mu and Pool.mu only, so it waits neither for OnFirst and OnLast nor for anyone who waits for them.
+//  2. channel.mu: a channel's members and its order of publishes. Several are locked by ascending id.
+//  3. Pool.mu: the maps of tenants and channels, and the lists of members. Never together with a channel.mu.
+//  4. Member.mu: the list of a member's channels. Nothing is locked under it.
 package registry
 
 import (
@@ -43,25 +40,9 @@ type Channel struct {
 	Scope string
 }
 
-// Options are a Pool's options. The zero value watches nothing.
-//
-// OnFirst and OnLast tell when a channel gets its first member and when it lost its last, as is needed to subscribe at a
-// broker. For one channel they are called in turn, OnFirst first, never concurrently; for different channels they may be called
-// concurrently.
-//
-// OnFirst returns before the member is in the channel, so before its Join returns and before that of any other member that
-// joins meanwhile. OnLast is called after the member left, and returns before its Leave, Move or Remove does. A channel that is
-// joined again at once may be spared both calls. No lock is held that Publish, Members or the reading methods need. They must
-// not panic, and must not call Join, Leave, Move or Remove.
-type Options struct {
-	OnFirst func(tenant string, ch Channel) // Default none.
-	OnLast  func(tenant string, ch Channel) // Default none.
-}
-
 // A Pool is one isolated registry: tenants, their channels, and the members of these. T is what is registered, such as a
 // pointer to a connection. Its methods may be called concurrently.
 type Pool[T any] struct {
-	opts  Options
 	seats sync.Pool // *seat[T]
 	marks sync.Pool // *[]uint64
 
@@ -82,8 +63,8 @@ type tenant[T any] struct {
 }
 
 // NewPool returns an empty Pool.
-func NewPool[T any](opts Options) *Pool[T] {
-	return &Pool[T]{opts: opts, tenants: make(map[string]*tenant[T])}
+func NewPool[T any]() *Pool[T] {
+	return &Pool[T]{tenants: make(map[string]*tenant[T])}
 }
 
 // Add registers v in a tenant. It is in no channel yet. The caller must call [Member.Remove] in the end.

@@ -31,7 +31,7 @@ func receivers(t *testing.T, p *registry.Pool[string], tenant string, channels .
 }
 
 func TestPublishReaches(t *testing.T) {
-	p := registry.NewPool[string](registry.Options{})
+	p := registry.NewPool[string]()
 	add := func(name, tenant string, channels ...registry.Channel) {
 		m := p.Add(tenant, name)
 		for _, ch := range channels {
@@ -80,7 +80,7 @@ func TestPublishReaches(t *testing.T) {
 
 // TestPublishManyOnce has more members than a word has bits, and ids that are reused.
 func TestPublishManyOnce(t *testing.T) {
-	p := registry.NewPool[int](registry.Options{})
+	p := registry.NewPool[int]()
 	for i := range 100 {
 		p.Add("t", -i).Remove()
 	}
@@ -110,7 +110,7 @@ func TestPublishManyOnce(t *testing.T) {
 
 // TestPublishGrowing adds members one by one: what marks them must grow in time.
 func TestPublishGrowing(t *testing.T) {
-	p := registry.NewPool[int](registry.Options{})
+	p := registry.NewPool[int]()
 	x, y := room("x"), room("y")
 	for i := range 3000 {
 		m := p.Add("t", i)
@@ -136,7 +136,7 @@ func TestForgetsTenants(t *testing.T) {
 		{"Move, Join and Remove", func(m *registry.Member[string]) { m.Move("u", nil); m.Join(room("x"), 0); m.Remove() }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := registry.NewPool[string](registry.Options{})
+			p := registry.NewPool[string]()
 			m := p.Add("t", "m")
 			m.Join(room("x"), 0)
 			tt.out(m)
@@ -148,7 +148,7 @@ func TestForgetsTenants(t *testing.T) {
 }
 
 func TestJoin(t *testing.T) {
-	p := registry.NewPool[string](registry.Options{})
+	p := registry.NewPool[string]()
 	m := p.Add("t", "a")
 	removed := p.Add("t", "b")
 	removed.Remove()
@@ -215,7 +215,7 @@ func TestMove(t *testing.T) {
 			[]registry.Channel{room("z"), room("y"), room("x")}},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p := registry.NewPool[string](registry.Options{})
+			p := registry.NewPool[string]()
 			other := p.Add("t", "other")
 			other.Join(room("y"), 0)
 			m := p.Add("t", "m")
@@ -256,7 +256,7 @@ func TestMove(t *testing.T) {
 
 func TestLists(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := registry.NewPool[string](registry.Options{})
+		p := registry.NewPool[string]()
 		start := time.Now()
 		var members []*registry.Member[string]
 		for i := range 300 {

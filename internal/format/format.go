@@ -109,8 +109,8 @@ func Date(s []byte) bool {
 	return day <= time.Date(year, time.Month(month)+1, 0, 0, 0, 0, 0, time.UTC).Day()
 }
 
-// DateTime reports whether s is a date, "T" or a space, a time with seconds, perhaps a fraction of them, and an offset: "Z", ±hh, ±hhmm
-// or ±hh:mm. That covers RFC 3339, leap seconds apart.
+// DateTime reports whether s is a date, "T" or a space, a time with seconds, perhaps a fraction of them, and an offset: "Z",
+// ±hh, ±hhmm or ±hh:mm. That covers RFC 3339, leap seconds apart.
 func DateTime(s []byte) bool {
 	if len(s) < 20 || !Date(s[:10]) || s[10]|0x20 != 't' && s[10] != ' ' || s[13] != ':' || s[16] != ':' {
 		return false

@@ -482,7 +482,7 @@ func (s *scanner) number(i int) (int, error) {
 	if data[i] == '-' {
 		i++
 	}
-	var ok bool
+	ok := true
 	if i < len(data) && data[i] == '0' {
 		i++
 	} else if i, ok = digits(data, i); !ok {
