@@ -139,6 +139,9 @@ func (s socket) jwt(token string) {
 		}
 		s.server.log.Error("claims have no JSON", "conn", s.id, "cause", err)
 	}
+	if err != nil && CodeOf(err) == CodeInternal {
+		s.server.log.Error("authentication failed", "conn", s.id, "cause", err)
+	}
 	s.send(`["jwt","jwt_failed"]`)
 	s.mu.Lock()
 	s.failures++
@@ -194,6 +197,9 @@ func (s socket) dispatch(params []byte, got [2][]byte, fault error, files []File
 	case !isString || action == "":
 		fault = errNoAction
 	}
+	if fault == nil && !s.server.gate.enter() {
+		fault = errShuttingDown
+	}
 	if s.calls == nil || len(req.rayID) == 0 || fault != nil {
 		s.respond(req, fault)
 		return
@@ -210,8 +216,17 @@ func (s socket) dispatch(params []byte, got [2][]byte, fault error, files []File
 	})
 }
 
-// respond answers a call with ["response", result, rayid].
+// respond answers a call with ["response", result, rayid]. Without a fault, it leaves the gate that the call entered.
 func (s socket) respond(req *Request, fault error) {
+	answered := false
+	defer func() {
+		if fault == nil {
+			s.server.gate.leave()
+		}
+		if !answered { // the handler ended its goroutine: runtime.Goexit
+			s.ws.Close(ws.CodeInternal, "internal error")
+		}
+	}()
 	req.Identity = *s.current()
 	result, e := s.server.answer(s.ws.Context(), req, fault)
 	b := make([]byte, 0, len(result)+len(req.rayID)+64)
@@ -228,6 +243,7 @@ func (s socket) respond(req *Request, fault error) {
 		b = append(b, "null"...)
 	}
 	s.ws.Send(ws.Text, append(b, ']'))
+	answered = true
 }
 
 // Closed forgets the connection.

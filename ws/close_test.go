@@ -100,8 +100,11 @@ func TestCloseAfterPending(t *testing.T) {
 			conn.CloseAfterPending(ws.CodeGoingAway, "second")
 			c.expect(frame{opText, "a"})
 			c.text("late")
+			c.text("d")
+			c.text("e")
 			c.text("dropped")
-			c.expect(frame{opText, "refused"}, frame{opText, "b"}, frame{opText, "c"}, frame{opClose, "\x03\xf4{}"})
+			c.expect(frame{opText, "refused"}, frame{opText, "b"}, frame{opText, "c"}, frame{opText, "d"}, frame{opText, "e"},
+				frame{opClose, "\x03\xf4{}"})
 		})
 	})
 	t.Run("Close takes precedence", func(t *testing.T) {

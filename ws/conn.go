@@ -64,6 +64,7 @@ type Conn struct {
 	room    chan struct{} // if not nil, the reader waits for it to be closed: there is room in pending
 	handled chan struct{} // if not nil, the reader waits for it to be closed: all is handled
 	leaving *fault        // CloseAfterPending was called
+	late    int           // messages queued since leaving was set
 }
 
 type message struct {
@@ -212,8 +213,8 @@ func (c *Conn) Close(code int, reason string) {
 	c.shut(code, cutReason(reason), nil)
 }
 
-// CloseAfterPending is like Close, once the messages read so far have been handled. Those that come meanwhile are given to
-// Handler.Urgent, which may refuse them, and to nobody else. A Close meanwhile takes precedence.
+// CloseAfterPending is like Close, once the messages read so far have been handled, and those that come meanwhile, of which it
+// drops all past the first Options.Pending. A Close meanwhile takes precedence.
 func (c *Conn) CloseAfterPending(code int, reason string) {
 	c.mu.Lock()
 	if c.leaving == nil {
@@ -291,8 +292,13 @@ func readAll(r io.Reader, b []byte) ([]byte, error) {
 func (c *Conn) enqueue(m message) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.closing || c.leaving != nil {
+	if c.out.closing {
 		return false
+	}
+	if c.leaving != nil {
+		if c.late++; c.late > c.opts.Pending {
+			return false
+		}
 	}
 	c.pending = append(c.pending, m)
 	if !c.working {
