@@ -3,6 +3,7 @@ package mooncore
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"time"
 )
@@ -39,12 +40,22 @@ func (s *Server) logCall(ctx context.Context, req *Request, err error, took time
 		err = e.Err
 	}
 	if err != nil {
-		attrs = append(attrs, slog.String("cause", err.Error()))
+		attrs = append(attrs, slog.String("cause", causeText(err)))
 		if p, ok := errors.AsType[*panicError](err); ok {
 			attrs = append(attrs, slog.String("stack", string(p.stack)))
 		}
 	}
 	s.log.LogAttrs(ctx, level, "call", attrs...)
+}
+
+// causeText is the text of a program's error, whose Error method may panic.
+func causeText(err error) (text string) {
+	defer func() {
+		if v := recover(); v != nil {
+			text = fmt.Sprintf("%T, whose Error method panicked: %v", err, v)
+		}
+	}()
+	return err.Error()
 }
 
 // clip shortens what a client sent, so that no line of the log grows with it.

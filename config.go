@@ -37,12 +37,12 @@ type Config struct {
 	// [Server.HandleInner]. Keep it on loopback, such as "127.0.0.1:4001". Default none: no second listener.
 	Inner string
 
-	// Development permits what production must not have: signing keys made at start, and dev tools. Without it New
+	// Development permits what production must not have: signing keys made at start. Without it New
 	// refuses a missing key. Default false. Environment: MOONCORE_ENV, "development" or "production"; ConfigFromEnv sets
 	// Development if it is not set.
 	Development bool
 
-	// DevTools is the first gate of package devtools; MOONCORE_DEV_TOOLS=true in the environment is the second. Default false.
+	// DevTools is reserved for developer tools, which do not exist yet: it does nothing. Default false.
 	DevTools bool
 
 	// Logger gets one line per call, none with params. Default: text on stderr. Environment: LOG_LEVEL, which is the default's

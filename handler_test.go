@@ -383,7 +383,7 @@ func FuzzDecode(f *testing.F) {
 				}
 				continue
 			}
-			e, ok := err.(*Error)
+			e, ok := errors.AsType[*Error](err)
 			if !ok || e.Message == errInvalidParams.Message {
 				t.Fatalf("%s: %v", params, err)
 			}

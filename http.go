@@ -105,7 +105,11 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 		fault = s.readCall(w, r, req, route)
 	}
 	if r.MultipartForm != nil {
-		defer r.MultipartForm.RemoveAll()
+		defer func() {
+			if err := r.MultipartForm.RemoveAll(); err != nil {
+				s.log.Error("temporary files of a form are left", "request_id", req.ID, "cause", err)
+			}
+		}()
 	}
 	if fault == nil {
 		if !s.gate.enter() {
@@ -196,10 +200,9 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, req *Request, 
 		return errTooLarge
 	}
 	rc := http.NewResponseController(w)
-	// Not every ResponseWriter has deadlines; the program's own server bounds those.
-	if rc.SetReadDeadline(time.Now().Add(bodyTime+time.Duration(limit>>20)*time.Second)) == nil {
-		defer rc.SetReadDeadline(time.Time{})
-	}
+	// Not every ResponseWriter has deadlines; where there are none, bounding the body is up to the program's own server.
+	_ = rc.SetReadDeadline(time.Now().Add(bodyTime + time.Duration(limit>>20)*time.Second))
+	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
 	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {

@@ -3,6 +3,7 @@ package mooncore
 import (
 	"crypto"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -46,7 +47,7 @@ func testTokens(t testing.TB, cfg JWTConfig, apps ...appRoles) *tokens {
 // wantRefused checks an error of verify.
 func wantRefused(t *testing.T, err error, text string) {
 	t.Helper()
-	e, ok := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		t.Fatalf("err = %v, want an *Error with %q", err, text)
 	}

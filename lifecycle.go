@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/pprof"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime/debug"
@@ -69,7 +70,7 @@ func (s *Server) Run(ctx context.Context) error {
 		Handler: s, ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
 	}
 	innerServer := &http.Server{
-		Handler: s.inner(), ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
+		Handler: localHost(s.inner()), ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
 	}
 	failed := make(chan error, 2)
 	serve := func(server *http.Server, l net.Listener) {
@@ -104,7 +105,7 @@ func (s *Server) Run(ctx context.Context) error {
 func stopServer(ctx context.Context, server *http.Server) error {
 	err := server.Shutdown(ctx)
 	if err != nil {
-		server.Close()
+		err = errors.Join(err, server.Close())
 	}
 	return err
 }
@@ -138,6 +139,19 @@ func (s *Server) listenInner() (net.Listener, error) {
 
 // HandleInner adds a route to the inner listener (Config.Inner), for extensions. It panics as [http.ServeMux.Handle] does.
 func (s *Server) HandleInner(pattern string, h http.Handler) { s.inner().Handle(pattern, h) }
+
+// localHost refuses requests whose Host is a name other than localhost: a page in a browser may have pointed its own name at
+// this address (DNS rebinding), and must not read what is served here.
+func localHost(h http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		host, _, ok := splitHostPort(r.Host)
+		if _, err := netip.ParseAddr(strings.Trim(host, "[]")); !ok || err != nil && !strings.EqualFold(host, "localhost") {
+			http.Error(w, errHost.Message, http.StatusForbidden)
+			return
+		}
+		h.ServeHTTP(w, r)
+	})
+}
 
 func (s *Server) inner() *http.ServeMux {
 	s.innerMu.Lock()

@@ -11,6 +11,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"strings"
@@ -132,7 +133,7 @@ func startProcess(t testing.TB, kind string, wrapper ...string) *process {
 	}
 	line := append(wrapper, self)
 	p := &process{t: t, cmd: exec.Command(line[0], line[1:]...)}
-	p.cmd.Env = append(os.Environ(), processEnv+"="+kind, "MOONCORE_ENV=development")
+	p.cmd.Env = append(os.Environ(), processEnv+"="+kind, "MOONCORE_ENV=development", "GORACE=atexit_sleep_ms=0")
 	p.cmd.Stderr = &p.stderr
 	out, err := p.cmd.StdoutPipe()
 	if err != nil {
@@ -429,41 +430,48 @@ func newParts() (*parts, mooncore.Config) {
 			srv.Go(func(ctx context.Context) { defer close(p.goEnded); <-ctx.Done() })
 			return nil
 		}},
-		DrainDelay: 3 * time.Second,
+		DrainDelay: 1900 * time.Millisecond,
 	}
 }
 
 // What was accepted is finished and answered, what comes later is refused, and then everything ends.
 func TestShutdownLetsRunningActionsFinish(t *testing.T) {
-	for _, calls := range []int{1, 3} {
-		t.Run(fmt.Sprint("Limits.Calls ", calls), func(t *testing.T) {
+	for _, test := range []struct {
+		name  string
+		calls int
+		run   func(srv *mooncoretest.Server, conn *mooncoretest.Conn, got *string) error
+	}{
+		{"http", 1, func(srv *mooncoretest.Server, _ *mooncoretest.Conn, got *string) error {
+			return srv.As(mooncore.Identity{}).Call("wait", nil, got)
+		}},
+		{"go", 1, func(srv *mooncoretest.Server, _ *mooncoretest.Conn, got *string) error {
+			out, err := srv.Server.Call(context.Background(), &mooncore.Request{Action: "wait"})
+			*got, _ = out.(string)
+			return err
+		}},
+		{"ws", 1, func(_ *mooncoretest.Server, conn *mooncoretest.Conn, got *string) error {
+			return conn.Call("wait", nil, got)
+		}},
+		{"ws, where calls overlap", 3, func(_ *mooncoretest.Server, conn *mooncoretest.Conn, got *string) error {
+			return conn.Call("wait", nil, got)
+		}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				p, cfg := newParts()
-				cfg.Limits.Calls = calls
+				cfg.Limits.Calls = test.calls
 				srv := mooncoretest.New(t, cfg)
 				client := srv.As(mooncore.Identity{})
-				var answers sync.WaitGroup
-				answered := func(by string, err error, got string) {
-					if err != nil || got != "done" {
-						t.Errorf("%s: the running call got %q, %v", by, got, err)
-					}
-				}
-				answers.Go(func() {
-					var got string
-					answered("http", client.Call("wait", nil, &got), got)
-				})
-				answers.Go(func() {
-					out, err := srv.Server.Call(t.Context(), &mooncore.Request{Action: "wait"})
-					answered("go", err, fmt.Sprint(out))
-				})
 				conn := client.Dial()
-				answers.Go(func() {
+				answered := make(chan struct{})
+				go func() {
+					defer close(answered)
 					var got string
-					answered("ws", conn.Call("wait", nil, &got), got)
-				})
-				for range 3 {
-					<-p.running
-				}
+					if err := test.run(srv, conn, &got); err != nil || got != "done" {
+						t.Errorf("the running call got %q, %v", got, err)
+					}
+				}()
+				<-p.running
 				stopped := make(chan error, 1)
 				go func() { stopped <- srv.Shutdown(context.Background()) }()
 				synctest.Wait()
@@ -480,11 +488,12 @@ func TestShutdownLetsRunningActionsFinish(t *testing.T) {
 				}
 				select {
 				case err := <-stopped:
-					t.Fatalf("Shutdown returned %v while calls run", err)
+					t.Errorf("Shutdown returned %v while a call runs", err)
+					stopped <- nil
 				default:
 				}
 				close(p.release)
-				answers.Wait()
+				<-answered
 				if code := conn.Closed(); code != 1012 {
 					t.Errorf("closed with %d", code)
 				}
@@ -513,9 +522,11 @@ func TestWebSocketCallDuringTheDrainIsRefused(t *testing.T) {
 	})
 	time.Sleep(20 * time.Millisecond) // let it come to the connection
 	s.send(`{"action":"quick","rayid":{"a":[2]}}`)
-	s.expect(`["response",{"error":"Shutting down","code":"unavailable"},{"a":[2]}]`)
+	s.send("ping") // read after the call, and answered at once: so the call was read, too
+	s.expect("pong")
 	close(p.release)
 	s.expect(`["response","done",1]`)
+	s.expect(`["response",{"error":"Shutting down","code":"unavailable"},{"a":[2]}]`)
 	s.expectClose(1012)
 	if err := <-stopped; err != nil {
 		t.Error(err)
@@ -600,21 +611,18 @@ func TestMutePeersDoNotDelayShutdown(t *testing.T) {
 }
 
 func TestHealthChecksEndWithTheServer(t *testing.T) {
-	p, cfg := newParts()
-	cfg.DrainDelay = 0
-	srv := serve(t, cfg)
-	go func() {
-		if resp, err := http.Get("http://" + srv.addr + "/readyz"); err == nil {
-			resp.Body.Close()
+	synctest.Test(t, func(t *testing.T) {
+		p, cfg := newParts()
+		srv := mooncoretest.New(t, cfg)
+		go srv.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("GET", "/readyz", nil))
+		synctest.Wait()
+		start := time.Now()
+		go srv.Shutdown(context.Background())
+		<-p.checkEnded // 2 s after its start, were it not cancelled
+		if took := time.Since(start); took >= 2*time.Second {
+			t.Errorf("the check ended after %v", took)
 		}
-	}()
-	time.Sleep(20 * time.Millisecond)
-	if err := srv.stop(); err != nil {
-		t.Fatal(err)
-	}
-	resp := make(chan struct{})
-	go func() { defer close(resp); <-p.goEnded }()
-	<-resp
+	})
 }
 
 // A server that stops while a client upgrades forgets no connection.

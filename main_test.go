@@ -27,22 +27,27 @@ func TestMain(m *testing.M) {
 	leaktest.Main(m)
 }
 
-// A live server listens on a port of loopback, by Server.Run.
+// A live server runs by Server.Run, on a port of loopback or in memory.
 type live struct {
 	*mooncore.Server
-	t    testing.TB
-	addr string
-	stop func() error // ends Run, once, and returns its error
+	t      testing.TB
+	addr   string
+	scheme string // of URLs, and its twin for WebSocket
+	client *http.Client
+	stop   func() error // ends Run, once, and returns its error
 }
 
-// serve starts a server that runs until the test ends, in development mode.
+// serve starts a server that runs until the test ends, in development mode. It listens on cfg.Listener, or else on loopback.
 func serve(t testing.TB, cfg mooncore.Config) *live {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	if cfg.Listener == nil {
+		listener, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		cfg.Listener = listener
 	}
-	cfg.Listener, cfg.Development = listener, true
+	cfg.Development = true
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
@@ -50,18 +55,59 @@ func serve(t testing.TB, cfg mooncore.Config) *live {
 	if err != nil {
 		t.Fatal(err)
 	}
+	transport := &http.Transport{}
+	if pipe, ok := cfg.Listener.(*pipeListener); ok {
+		transport.DialContext = func(context.Context, string, string) (net.Conn, error) { return pipe.dial() }
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() { ended <- srv.Run(ctx) }()
 	stop := sync.OnceValue(func() error { cancel(); return <-ended })
 	t.Cleanup(func() {
-		http.DefaultClient.CloseIdleConnections()
+		transport.CloseIdleConnections()
 		if err := stop(); err != nil {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return &live{srv, t, listener.Addr().String(), stop}
+	return &live{srv, t, cfg.Listener.Addr().String(), "http", &http.Client{Transport: transport}, stop}
 }
+
+// serveInMemory is serve for bubbles of testing/synctest.
+func serveInMemory(t testing.TB, cfg mooncore.Config) (*live, *pipeListener) {
+	t.Helper()
+	pipe := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
+	cfg.Listener = pipe
+	return serve(t, cfg), pipe
+}
+
+// A pipeListener accepts the connections that dial makes.
+type pipeListener struct {
+	conns  chan net.Conn
+	closed chan struct{}
+	once   sync.Once
+}
+
+func (l *pipeListener) dial() (net.Conn, error) {
+	client, server := net.Pipe()
+	select {
+	case l.conns <- server:
+		return client, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Accept() (net.Conn, error) {
+	select {
+	case c := <-l.conns:
+		return c, nil
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+}
+
+func (l *pipeListener) Close() error   { l.once.Do(func() { close(l.closed) }); return nil }
+func (l *pipeListener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
 
 // token returns a signed token.
 func (l *live) token(id mooncore.Identity) string {
@@ -73,8 +119,13 @@ func (l *live) token(id mooncore.Identity) string {
 	return token
 }
 
-// request sends a request and returns the response with its body. Of header, every two are a name and a value.
-func request(t testing.TB, method, url, body string, header ...string) (*http.Response, string) {
+// request sends a request and returns the response and its body. Of header, every two are a name and a value.
+func (l *live) request(method, path, body string, header ...string) (*http.Response, string) {
+	l.t.Helper()
+	return request(l.t, l.client, method, l.scheme+"://"+l.addr+path, body, header...)
+}
+
+func request(t testing.TB, client *http.Client, method, url, body string, header ...string) (*http.Response, string) {
 	t.Helper()
 	r, err := http.NewRequest(method, url, strings.NewReader(body))
 	if err != nil {
@@ -84,13 +135,16 @@ func request(t testing.TB, method, url, body string, header ...string) (*http.Re
 		r.Header.Set("Content-Type", "application/json")
 	}
 	for i := 0; i < len(header); i += 2 {
+		if header[i] == "Content-Type" {
+			r.Header.Del("Content-Type")
+		}
 		if header[i] == "Host" {
 			r.Host = header[i+1]
 			continue
 		}
 		r.Header.Add(header[i], header[i+1])
 	}
-	resp, err := http.DefaultTransport.RoundTrip(r)
+	resp, err := client.Transport.RoundTrip(r)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -105,8 +159,11 @@ func request(t testing.TB, method, url, body string, header ...string) (*http.Re
 // call posts a call.
 func (l *live) call(action, params string, header ...string) (*http.Response, string) {
 	l.t.Helper()
-	return request(l.t, http.MethodPost, "http://"+l.addr+"/run/"+action, params, header...)
+	return l.request(http.MethodPost, "/run/"+action, params, header...)
 }
+
+// patience is how long a socket waits for a frame. It is long, since it is in fake time that tests wait for something.
+const patience = 100 * time.Second
 
 // A socket is a WebSocket client that takes frames as they are.
 type socket struct {
@@ -147,7 +204,7 @@ func dialURL(t testing.TB, url string, client *http.Client, header ...string) (*
 // dial opens a WebSocket.
 func (l *live) dial(header ...string) *socket {
 	l.t.Helper()
-	s, resp := dialURL(l.t, "ws://"+l.addr+"/ws", nil, header...)
+	s, resp := dialURL(l.t, "ws"+strings.TrimPrefix(l.scheme, "http")+"://"+l.addr+"/ws", l.client, header...)
 	if s == nil {
 		l.t.Fatalf("the upgrade was refused: %s", resp.Status)
 	}
@@ -172,7 +229,7 @@ func (s *socket) send(frame string) {
 // read returns the next frame, or the close code.
 func (s *socket) read() (string, websocket.CloseError) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, b, err := s.ws.Read(ctx)
 	if err == nil {

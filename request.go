@@ -29,7 +29,7 @@ type Request struct {
 	// ID is the request id. Call makes one when it is empty.
 	ID string
 
-	// Source is "http", "ws", "go" or "mcp". Call sets it.
+	// Source is "http", "ws" or "go". Call sets it.
 	Source string
 
 	// RemoteAddr is the client's address; the zero Addr when the call came by Go. Call leaves it as it is.

@@ -19,7 +19,7 @@ func (s Secret) String() string {
 }
 
 // Format writes String, whatever the verb.
-func (s Secret) Format(f fmt.State, verb rune) { io.WriteString(f, s.String()) }
+func (s Secret) Format(f fmt.State, verb rune) { _, _ = io.WriteString(f, s.String()) }
 
 // LogValue logs String.
 func (s Secret) LogValue() slog.Value { return slog.StringValue(s.String()) }

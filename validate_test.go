@@ -29,7 +29,7 @@ func verdict(h *handler, params string) string {
 	if err == nil {
 		return ""
 	}
-	e, ok := err.(*Error)
+	e, ok := errors.AsType[*Error](err)
 	if !ok {
 		return fmt.Sprintf("%T", err)
 	}

@@ -94,7 +94,9 @@ func encodeForm(t testing.TB, params []byte, files []File) (body []byte, content
 		if err != nil {
 			t.Fatal(err)
 		}
-		part.Write(f.Data) // a bytes.Buffer takes everything
+		if _, err := part.Write(f.Data); err != nil {
+			t.Fatal(err)
+		}
 	}
 	if err := w.Close(); err != nil {
 		t.Fatal(err)
@@ -246,7 +248,7 @@ func (c *Conn) take(what string, want func(name string) bool) []json.RawMessage 
 
 func nameOf(message []json.RawMessage) (name string) {
 	if len(message) > 0 {
-		json.Unmarshal(message[0], &name) // an element that is no string has no name
+		_ = json.Unmarshal(message[0], &name) // an element that is no string has no name
 	}
 	return name
 }

@@ -9,7 +9,6 @@ package mooncoretest
 import (
 	"context"
 	"crypto/rand"
-	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -64,7 +63,7 @@ func New(t testing.TB, cfg mooncore.Config) *Server {
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		server.Serve(listener) // it returns http.ErrServerClosed, by the clean-up below
+		_ = server.Serve(listener) // http.ErrServerClosed, by the clean-up below
 	}()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), patience)
@@ -162,5 +161,3 @@ type memoryAddr struct{}
 
 func (memoryAddr) Network() string { return "memory" }
 func (memoryAddr) String() string  { return "127.0.0.1:0" }
-
-var _ io.Closer = (*pipeListener)(nil)

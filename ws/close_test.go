@@ -100,11 +100,9 @@ func TestCloseAfterPending(t *testing.T) {
 			conn.CloseAfterPending(ws.CodeGoingAway, "second")
 			c.expect(frame{opText, "a"})
 			c.text("late")
-			c.text("d")
-			c.text("e")
+			c.text("d") // "late" counts as well
 			c.text("dropped")
-			c.expect(frame{opText, "refused"}, frame{opText, "b"}, frame{opText, "c"}, frame{opText, "d"}, frame{opText, "e"},
-				frame{opClose, "\x03\xf4{}"})
+			c.expect(frame{opText, "refused"}, frame{opText, "b"}, frame{opText, "c"}, frame{opText, "d"}, frame{opClose, "\x03\xf4{}"})
 		})
 	})
 	t.Run("Close takes precedence", func(t *testing.T) {
@@ -259,6 +257,44 @@ func TestUncooperativePeers(t *testing.T) {
 			})
 		})
 	}
+	t.Run("reads slowly", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, conn := open(t, nil, newHandler())
+			start := time.Now()
+			conn.Send(ws.Text, make([]byte, 200<<10))
+			conn.Close(ws.CodeRestart, "")
+			var reader sync.WaitGroup
+			reader.Go(func() {
+				for {
+					if _, err := io.CopyN(io.Discard, c.conn, 16<<10); err != nil {
+						return
+					}
+					time.Sleep(4 * time.Second)
+				}
+			})
+			<-conn.Done()
+			if d := time.Since(start); d != 5*time.Second {
+				t.Errorf("gone after %v", d)
+			}
+			reader.Wait()
+		})
+	})
+	t.Run("reads nothing when slow", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHandler()
+			_, conn := open(t, &ws.Options{SendBytes: 1000}, h)
+			start := time.Now()
+			for conn.Send(ws.Text, []byte("x")) {
+			}
+			<-conn.Done()
+			if d := time.Since(start); d != time.Second {
+				t.Errorf("gone after %v", d)
+			}
+			if e := <-h.closed; e.code != ws.CodeSlow {
+				t.Errorf("Closed: %v", e)
+			}
+		})
+	})
 	t.Run("reads nothing", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			h := newHandler()
@@ -304,7 +340,8 @@ func TestPanic(t *testing.T) {
 	}{
 		{"Message", func(h *handler) { h.message = func(*ws.Conn, ws.Type, []byte) { panic("boom") } }},
 		{"Urgent", func(h *handler) { h.urgent = func(*ws.Conn, ws.Type, []byte) bool { panic("boom") } }},
-		{"Goexit", func(h *handler) { h.message = func(*ws.Conn, ws.Type, []byte) { runtime.Goexit() } }},
+		{"Message, Goexit", func(h *handler) { h.message = func(*ws.Conn, ws.Type, []byte) { runtime.Goexit() } }},
+		{"Urgent, Goexit", func(h *handler) { h.urgent = func(*ws.Conn, ws.Type, []byte) bool { runtime.Goexit(); return true } }},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -318,7 +355,7 @@ func TestPanic(t *testing.T) {
 				c.end(ws.CodeInternal)
 				<-conn.Done()
 				want := "boom"
-				if test.name == "Goexit" {
+				if strings.HasSuffix(test.name, "Goexit") {
 					want = "runtime.Goexit called"
 				}
 				if value != want || !strings.Contains(stack, "close_test.go") {

@@ -64,7 +64,8 @@ type Conn struct {
 	room    chan struct{} // if not nil, the reader waits for it to be closed: there is room in pending
 	handled chan struct{} // if not nil, the reader waits for it to be closed: all is handled
 	leaving *fault        // CloseAfterPending was called
-	late    int           // messages queued since leaving was set
+	late    int           // messages read since
+	reading bool          // the reader has a message that it neither answered nor queued yet
 }
 
 type message struct {
@@ -174,18 +175,20 @@ func (c *Conn) Queued() int {
 // Send queues a message, of which it makes a copy. It never blocks on the socket. It returns false if the connection is closing, or
 // closes now because too much waits: Options.SendBytes. Text must be UTF-8, which Send doesn't check.
 func (c *Conn) Send(typ Type, data []byte) bool {
-	if c.opts.Trace != nil {
+	queued := c.push(newFrame(byte(typ), data))
+	if queued && c.opts.Trace != nil {
 		c.opts.Trace(c, true, typ, data)
 	}
-	return c.push(newFrame(byte(typ), data))
+	return queued
 }
 
 // SendPrepared is like Send for a message that many connections receive: its bytes are shared.
 func (c *Conn) SendPrepared(p *Prepared) bool {
-	if c.opts.Trace != nil {
+	queued := c.push(p.frame)
+	if queued && c.opts.Trace != nil {
 		c.opts.Trace(c, true, p.typ, p.frame[p.header:])
 	}
-	return c.push(p.frame)
+	return queued
 }
 
 // A Prepared is a message framed once for all its receivers. It may be used concurrently.
@@ -220,9 +223,9 @@ func (c *Conn) CloseAfterPending(code int, reason string) {
 	if c.leaving == nil {
 		c.leaving = &fault{code, reason}
 	}
-	working := c.working
+	busy := c.working || c.reading
 	c.mu.Unlock()
-	if !working {
+	if !busy {
 		c.Close(code, reason)
 	}
 }
@@ -247,7 +250,8 @@ func putBuffer(b *[]byte) {
 	}
 }
 
-// readLoop reads messages until the stream ends or fails: in.err.
+// readLoop reads messages until the stream ends or fails: in.err. When the connection is closing it reads on, for the peer's close
+// frame, and drops them.
 func (c *Conn) readLoop() {
 	for {
 		typ, r, err := c.ws.Reader(context.Background())
@@ -265,7 +269,13 @@ func (c *Conn) readLoop() {
 			c.in.err = &fault{CodeBadText, "text is not UTF-8"}
 			return
 		}
-		if c.isClosing() || c.urgent(Type(typ), *data) || !c.enqueue(message{Type(typ), data}) {
+		switch {
+		case !c.accept():
+			putBuffer(data)
+		case c.urgent(Type(typ), *data):
+			putBuffer(data)
+			c.settle()
+		case !c.enqueue(message{Type(typ), data}):
 			putBuffer(data)
 		}
 	}
@@ -288,8 +298,9 @@ func readAll(r io.Reader, b []byte) ([]byte, error) {
 	}
 }
 
-// enqueue hands a message to the worker, and returns when there is room for another. It returns false if the message won't be handled.
-func (c *Conn) enqueue(m message) bool {
+// accept reports whether a message that was read is handled: not while the connection closes, nor when too many came since
+// CloseAfterPending. If so, the connection doesn't leave before settle or enqueue.
+func (c *Conn) accept() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.out.closing {
@@ -299,6 +310,30 @@ func (c *Conn) enqueue(m message) bool {
 		if c.late++; c.late > c.opts.Pending {
 			return false
 		}
+	}
+	c.reading = true
+	return true
+}
+
+// settle ends what accept began, for a message that was answered at once.
+func (c *Conn) settle() {
+	c.mu.Lock()
+	c.reading = false
+	leaving := c.leaving
+	working := c.working
+	c.mu.Unlock()
+	if leaving != nil && !working {
+		c.Close(leaving.code, leaving.reason)
+	}
+}
+
+// enqueue hands a message to the worker, and returns when there is room for another. It returns false if the message won't be handled.
+func (c *Conn) enqueue(m message) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.reading = false
+	if c.out.closing {
+		return false
 	}
 	c.pending = append(c.pending, m)
 	if !c.working {
@@ -329,9 +364,9 @@ func (c *Conn) work() {
 				close(c.handled)
 				c.handled = nil
 			}
-			leaving := c.leaving
+			leaving, reading := c.leaving, c.reading
 			c.mu.Unlock()
-			if leaving != nil {
+			if leaving != nil && !reading {
 				c.Close(leaving.code, leaving.reason)
 			}
 			return
@@ -413,6 +448,8 @@ func (c *Conn) finish() {
 	defer close(c.done)
 	var broken *fault
 	switch err := c.in.err; {
+	case err == nil: // Urgent has ended the goroutine: see guard
+		c.in.discard()
 	case errors.As(err, &broken):
 		c.awaitReplies()
 		c.shut(broken.code, broken.reason, broken)

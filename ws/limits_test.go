@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"fmt"
 	"io"
-	"net"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -119,6 +118,30 @@ func TestOverflow(t *testing.T) {
 	})
 }
 
+// What has been written doesn't count any more.
+func TestQueued(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c, conn := open(t, &ws.Options{SendBytes: 1000}, newHandler())
+		for range 10 {
+			for range 20 {
+				if !conn.Send(ws.Text, []byte("hello")) {
+					t.Fatal("not sent")
+				}
+			}
+			if n := conn.Queued(); n != 20*7 {
+				t.Errorf("Queued() = %d with 20 messages queued", n)
+			}
+			for range 20 {
+				c.expect(frame{opText, "hello"})
+			}
+			synctest.Wait()
+			if n := conn.Queued(); n != 0 {
+				t.Errorf("Queued() = %d with nothing queued", n)
+			}
+		}
+	})
+}
+
 func TestWriteTimeout(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		h := newHandler()
@@ -137,20 +160,32 @@ func TestWriteTimeout(t *testing.T) {
 
 // Pings whose answers nobody reads end in 4408 too.
 func TestPingFlood(t *testing.T) {
-	h := newHandler()
-	addr, conns := listen(t, &ws.Options{CloseGrace: 50 * time.Millisecond}, h)
-	c := dial(t, addr)
-	c.conn.(*net.TCPConn).SetReadBuffer(8 << 10)
-	flood := bytes.Repeat(ping(strings.Repeat("x", 125)), 1000)
-	for {
-		if _, err := c.conn.Write(flood); err != nil {
-			break
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler()
+		c, conn := open(t, nil, h)
+		start := time.Now()
+		flood := bytes.Repeat(ping(strings.Repeat("x", 125)), 100)
+		written := 0
+		for {
+			n, err := c.conn.Write(flood)
+			written += n
+			if err != nil {
+				break
+			}
+			if conn.Context().Err() != nil {
+				time.Sleep(time.Millisecond) // or the bubble's clock stands still
+			} else if written > 1<<20 {
+				t.Fatal("1 MiB of pings, and still open")
+			}
 		}
-	}
-	<-(<-conns).Done()
-	if e := <-h.closed; e.code != ws.CodeSlow {
-		t.Errorf("Closed: %v", e)
-	}
+		<-conn.Done()
+		if e := <-h.closed; e.code != ws.CodeSlow || e.err == nil {
+			t.Errorf("Closed: %v", e)
+		}
+		if d := time.Since(start); d > time.Second+time.Millisecond { // the grace, and a step of the loop above
+			t.Errorf("gone after %v", d)
+		}
+	})
 }
 
 func TestFramesPerSecond(t *testing.T) {
@@ -296,6 +331,23 @@ func TestMessageTimeout(t *testing.T) {
 			})
 		})
 	}
+	t.Run("not while reading is paused", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			h := newHandler()
+			h.message = func(c *ws.Conn, typ ws.Type, data []byte) {
+				time.Sleep(20 * time.Second)
+				c.Send(typ, data)
+			}
+			c, _ := open(t, &ws.Options{Pending: 1}, h)
+			c.text("a")
+			synctest.Wait()
+			c.write(append(text("b"), text("c")[:3]...))
+			c.expect(frame{opText, "a"})
+			time.Sleep(9 * time.Second)
+			c.write(text("c")[3:])
+			c.expect(frame{opText, "b"}, frame{opText, "c"})
+		})
+	})
 	t.Run("slow but in time", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, _ := open(t, nil, newHandler())

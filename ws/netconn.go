@@ -53,9 +53,6 @@ func (n *netConn) Read(p []byte) (int, error) {
 			continue
 		}
 		kept := n.filter(dst[:m])
-		if n.c.isClosing() {
-			continue // until the peer's close frame, or the end
-		}
 		if direct {
 			if kept > 0 {
 				return kept, nil
@@ -70,7 +67,7 @@ func (n *netConn) Read(p []byte) (int, error) {
 }
 
 // Write refuses: all that is written goes through the queue.
-func (n *netConn) Write([]byte) (int, error) { return 0, errNotGiven }
+func (n *netConn) Write([]byte) (int, error) { return 0, errWrite }
 
 // Close ends the connection at once.
 func (n *netConn) Close() error {
@@ -237,19 +234,11 @@ func (n *netConn) frame(ev event, now time.Time) *fault {
 	return nil
 }
 
-// discard reads on after a close frame of ours, until the peer's, the end of its stream, or the end of the grace.
-// After a fault the frames can't be followed any more.
+// discard reads on after a close frame of ours, until the end of the peer's stream or of the grace, without following the frames.
 func (n *netConn) discard() {
-	n.r, n.w = 0, 0
-	if _, broken := n.err.(*fault); broken {
-		for {
-			if _, err := n.read(n.buf); err != nil {
-				return
-			}
+	for {
+		if _, err := n.read(n.buf); err != nil {
+			return
 		}
-	}
-	for n.err == nil {
-		_, _ = n.Read(n.buf[:1])
-		n.r, n.w = 0, 0
 	}
 }

@@ -20,9 +20,9 @@ const (
 var scratches = sync.Pool{New: func() any { return new([maxWrite]byte) }}
 
 var (
-	errSlow     = &fault{CodeSlow, "slow consumer"}
-	pingFrame   = newFrame(opPing, nil)
-	errNotGiven = errors.New("ws: no bytes of its own may coder/websocket write")
+	errSlow   = &fault{CodeSlow, "slow consumer"}
+	pingFrame = newFrame(opPing, nil)
+	errWrite  = errors.New("ws: coder/websocket must not write")
 )
 
 // A sendQueue holds whole frames that wait to be written. The flusher, a goroutine that exists only while there are some, is the only

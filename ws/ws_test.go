@@ -360,8 +360,11 @@ func TestEcho(t *testing.T) {
 			c.write(masked(0x80|opBinary, payload))
 			c.expect(frame{opBinary, string(payload)})
 		}
-		c.write(closing(1000, ""))
-		c.end(1000)
+		c.write(closing(1000, "bye"))
+		c.expect(frame{opClose, "\x03\xe8bye"})
+		if _, err := c.r.ReadByte(); err != io.EOF {
+			t.Error(err)
+		}
 	}
 	t.Run("TCP", func(t *testing.T) {
 		c, _ := connect(t, false, nil, newHandler())

@@ -98,10 +98,7 @@ const sessionLife = 12 * time.Hour
 // fromSession says who sent a request by the site's session cookie.
 func fromSession(store *sessions.CookieStore) func(*http.Request) (mooncore.Identity, error) {
 	return func(r *http.Request) (mooncore.Identity, error) {
-		session, err := store.Get(r, cookieName)
-		if err != nil {
-			return mooncore.Identity{}, nil // no cookie of ours: nobody
-		}
+		session, _ := store.Get(r, cookieName) // without a cookie that is good the session is empty: nobody's
 		user, _ := session.Values["user"].(string)
 		since, _ := session.Values["since"].(int64)
 		return mooncore.Identity{

@@ -24,12 +24,12 @@ type Task struct {
 
 type CreateTask struct {
 	Title    string     `json:"title" validate:"required,trimmed,min_length=2,max_length=200"`
-	Priority int        `json:"priority" validate:"in=1 2 3"`
-	Tags     []string   `json:"tags" validate:"max_items=10,each,min_length=1,max_length=30"`
-	Start    *time.Time `json:"start"`
-	Due      *time.Time `json:"due" validate:"required_with=start"`
-	Place    *Address   `json:"place" validate:"forbidden_with=link"`
-	Link     string     `json:"link" validate:"url"`
+	Priority int        `json:"priority,omitempty" validate:"in=1 2 3"`
+	Tags     []string   `json:"tags,omitempty" validate:"max_items=10,each,min_length=1,max_length=30"`
+	Start    *time.Time `json:"start,omitempty"`
+	Due      *time.Time `json:"due,omitempty" validate:"required_with=start"`
+	Place    *Address   `json:"place,omitempty" validate:"forbidden_with=link"`
+	Link     string     `json:"link,omitempty" validate:"url"`
 }
 
 type Address struct {

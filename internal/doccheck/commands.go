@@ -1,0 +1,172 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"time"
+)
+
+const (
+	documentedPort = "4000"
+	commandTimeout = time.Minute
+	stopTimeout    = 5 * time.Second
+)
+
+// A session runs the commands of a document.
+type session struct {
+	root, scratch string
+	port          string
+	server        *exec.Cmd
+}
+
+// runCommands runs the console blocks of a document, and returns what failed or printed something else.
+func runCommands(root, temp string, d *document) (faults []string) {
+	s := &session{root: root, scratch: filepath.Join(temp, packageName(d.name)+".scratch"), port: documentedPort}
+	defer s.stop()
+	if err := os.Mkdir(s.scratch, 0o755); err != nil {
+		return []string{err.Error()}
+	}
+	// On a terminal, curl shows no progress.
+	if err := os.WriteFile(filepath.Join(s.scratch, ".curlrc"), []byte("silent\nshow-error\n"), 0o644); err != nil {
+		return []string{err.Error()}
+	}
+	for _, b := range d.blocks {
+		if b.language != "console" || b.directive == "skip" {
+			continue
+		}
+		for _, c := range commands(b.code) {
+			if err := s.run(&b, c); err != nil {
+				faults = append(faults, fmt.Sprintf("%s: $ %s\n%v", b.at(), c.line, err))
+			}
+		}
+	}
+	return faults
+}
+
+// A command is one "$ " line, and those that it must print.
+type command struct{ line, want string }
+
+func commands(code string) (list []command) {
+	continued := false
+	for line := range strings.Lines(code) {
+		text, start := strings.CutPrefix(line, "$ ")
+		switch {
+		case continued:
+			list[len(list)-1].line += line
+		case start:
+			list = append(list, command{line: text})
+		case len(list) > 0:
+			list[len(list)-1].want += line
+		}
+		if start || continued {
+			last := strings.TrimSuffix(list[len(list)-1].line, "\n")
+			continued = strings.HasSuffix(last, `\`) || strings.Count(last, "'")%2 == 1
+		}
+	}
+	return list
+}
+
+func (s *session) run(b *block, c command) error {
+	if b.directive == "serve" {
+		return s.serve(c.line)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, "bash", "-c", s.withPort(c.line))
+	cmd.Env = append(os.Environ(), "CURL_HOME="+s.scratch) // see runCommands
+	cmd.Dir = s.root
+	if b.directive == "scratch" {
+		cmd.Dir = s.scratch
+	}
+	out, err := cmd.CombinedOutput()
+	if err != nil {
+		return fmt.Errorf("%w\n%s", err, out)
+	}
+	if got, want := string(out), s.withPort(c.want); !matches(got, want) {
+		return fmt.Errorf("printed:\n%s\ninstead of:\n%s", got, want)
+	}
+	return nil
+}
+
+func (s *session) withPort(text string) string {
+	return strings.ReplaceAll(text, documentedPort, s.port)
+}
+
+// serve starts a server in a process group of its own, and waits until it listens.
+func (s *session) serve(line string) error {
+	s.stop()
+	port, err := freePort()
+	if err != nil {
+		return err
+	}
+	s.port = strconv.Itoa(port)
+	var out bytes.Buffer
+	s.server = exec.Command("bash", "-c", s.withPort(line))
+	s.server.Dir = s.root
+	s.server.Env = append(os.Environ(), "PORT="+s.port)
+	s.server.Stdout, s.server.Stderr = &out, &out
+	s.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	s.server.WaitDelay = time.Second
+	if err := s.server.Start(); err != nil {
+		return err
+	}
+	for deadline := time.Now().Add(commandTimeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if c, err := net.Dial("tcp", net.JoinHostPort("localhost", s.port)); err == nil {
+			return c.Close()
+		}
+	}
+	s.stop()
+	return fmt.Errorf("nothing listens on port %s\n%s", s.port, out.String())
+}
+
+// stop ends the server and what it started.
+func (s *session) stop() {
+	if s.server == nil {
+		return
+	}
+	group := -s.server.Process.Pid
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		_ = s.server.Wait() // it is ended by a signal
+	}()
+	_ = syscall.Kill(group, syscall.SIGTERM)
+	select {
+	case <-ended:
+	case <-time.After(stopTimeout):
+	}
+	_ = syscall.Kill(group, syscall.SIGKILL) // what is left, if anything
+	<-ended
+	s.server = nil
+}
+
+func freePort() (int, error) {
+	l, err := net.Listen("tcp", "localhost:0")
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port, nil
+}
+
+// matches reports whether a command printed what it must.
+func matches(got, want string) bool {
+	pattern := regexp.QuoteMeta(normal(want))
+	pattern = regexp.MustCompile(`(?m)^…$`).ReplaceAllString(pattern, "(?s:.*)")
+	pattern = strings.ReplaceAll(pattern, "…", ".*")
+	return regexp.MustCompile("^" + pattern + "$").MatchString(normal(got))
+}
+
+// normal leaves out carriage returns and what is white at the end.
+func normal(text string) string { return strings.TrimSpace(strings.ReplaceAll(text, "\r", "")) }
