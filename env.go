@@ -68,7 +68,7 @@ func ConfigFromEnv(base Config) (Config, error) {
 		if log == nil {
 			log = newLogger(slog.LevelInfo)
 		}
-		log.Warn("SECRET_KEY_BASE is not set: a random one is used, so derived keys change at each start")
+		log.Debug("SECRET_KEY_BASE is not set: a random one is used, so derived keys change at each start")
 	}
 	return c, nil
 }

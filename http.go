@@ -33,6 +33,10 @@ const (
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	path := r.URL.Path
 	switch path {
+	case "/livez", "/readyz", "/health", "/ws":
+		bodyDeadline(w, r, time.Now().Add(bodyTime))
+	}
+	switch path {
 	case "/livez":
 		s.health.serveLive(w, r)
 	case "/readyz", "/health":
@@ -100,6 +104,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 	}
 	h := w.Header()
 	h.Set("X-Request-Id", req.ID)
+	bodyDeadline(w, r, time.Now().Add(bodyTime))
 	fault := s.checkRequest(r, route)
 	if fault == nil {
 		fault = s.readCall(w, r, req, route)
@@ -127,6 +132,14 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 		return
 	}
 	writeJSON(w, http.StatusOK, result)
+}
+
+// bodyDeadline says until when a request's body must be there. It holds for net/http too, which reads what is left of a body
+// before it answers. Not every ResponseWriter has deadlines: then bounding the body is up to the program's own server.
+func bodyDeadline(w http.ResponseWriter, r *http.Request, at time.Time) {
+	if r.Body != nil && r.Body != http.NoBody {
+		_ = http.NewResponseController(w).SetReadDeadline(at)
+	}
 }
 
 // readable reports whether a call got as far as an action's outcome, which is what Config.LegacyStatus is about.
@@ -164,6 +177,7 @@ func (s *Server) readCall(w http.ResponseWriter, r *http.Request, req *Request, 
 		if err := s.readBody(w, r, req, got[:]); err != nil {
 			return err
 		}
+		bodyDeadline(w, r, time.Time{})
 	}
 	named, isString := strictjson.Unquote(got[0])
 	if got[0] == nil {
@@ -199,10 +213,7 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, req *Request, 
 	if r.ContentLength > limit {
 		return errTooLarge
 	}
-	rc := http.NewResponseController(w)
-	// Not every ResponseWriter has deadlines; where there are none, bounding the body is up to the program's own server.
-	_ = rc.SetReadDeadline(time.Now().Add(bodyTime + time.Duration(limit>>20)*time.Second))
-	defer func() { _ = rc.SetReadDeadline(time.Time{}) }()
+	bodyDeadline(w, r, time.Now().Add(bodyTime+time.Duration(limit>>20)*time.Second))
 	r.Body = http.MaxBytesReader(w, r.Body, limit)
 	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
 	if err != nil || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
@@ -276,7 +287,10 @@ func (s *Server) readMultipart(r *http.Request, req *Request, boundary string, g
 	if err != nil {
 		return bodyError(err)
 	}
-	r.MultipartForm = f // so that its temporary files are removed when the call has ended
+	r.MultipartForm = f                                    // so that its temporary files are removed when the call has ended
+	if _, err := io.Copy(io.Discard, r.Body); err != nil { // what follows the form
+		return bodyError(err)
+	}
 	var pairs []form.Pair
 	for _, key := range sortedKeys(f.Value) {
 		for _, value := range f.Value[key] {

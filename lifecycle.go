@@ -115,7 +115,7 @@ func (s *Server) listen() (net.Listener, error) {
 	if l == nil {
 		var err error
 		if l, err = net.Listen("tcp", s.cfg.Addr); err != nil {
-			return nil, fmt.Errorf("mooncore: listen on %s: %w", s.cfg.Addr, err)
+			return nil, fmt.Errorf("mooncore: %w", err) // it names the address
 		}
 	}
 	if s.cfg.TLS != nil {
@@ -132,7 +132,7 @@ func (s *Server) listenInner() (net.Listener, error) {
 	}
 	l, err := net.Listen("tcp", s.cfg.Inner)
 	if err != nil {
-		return nil, fmt.Errorf("mooncore: listen on %s for Config.Inner: %w", s.cfg.Inner, err)
+		return nil, fmt.Errorf("mooncore: Config.Inner: %w", err)
 	}
 	return l, nil
 }
@@ -145,7 +145,7 @@ func (s *Server) HandleInner(pattern string, h http.Handler) { s.inner().Handle(
 func localHost(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		host, _, ok := splitHostPort(r.Host)
-		if _, err := netip.ParseAddr(strings.Trim(host, "[]")); !ok || err != nil && !strings.EqualFold(host, "localhost") {
+		if _, err := netip.ParseAddr(host); !ok || err != nil && !strings.EqualFold(host, "localhost") {
 			http.Error(w, errHost.Message, http.StatusForbidden)
 			return
 		}

@@ -29,8 +29,8 @@ type presenceKey struct {
 }
 
 type presenceRoom struct {
-	conns  map[string]int  // by user
-	before map[string]bool // of the users that changed: whether they were there at the last event
+	conns   map[string]int      // by user
+	changed map[string]struct{} // users who came or went since the last event
 }
 
 func newPresence(s *Server) *presence {
@@ -60,18 +60,20 @@ func (p *presence) change(c *Conn, id *Identity, ch registry.Channel, by int) {
 	}
 	room := p.rooms[key]
 	if room == nil {
-		room = &presenceRoom{conns: map[string]int{}, before: map[string]bool{}}
+		room = &presenceRoom{conns: map[string]int{}, changed: map[string]struct{}{}}
 		p.rooms[key] = room
 	}
-	if len(room.before) == 0 {
-		time.AfterFunc(presenceDelay, func() { p.flush(key) })
-	}
-	if _, ok := room.before[id.User]; !ok {
-		room.before[id.User] = room.conns[id.User] > 0
-	}
+	was := room.conns[id.User] > 0
 	if room.conns[id.User] += by; room.conns[id.User] <= 0 {
 		delete(room.conns, id.User)
 	}
+	if is := room.conns[id.User] > 0; is == was {
+		return // another connection of the same user
+	}
+	if len(room.changed) == 0 {
+		time.AfterFunc(presenceDelay, func() { p.flush(key) })
+	}
+	room.changed[id.User] = struct{}{}
 }
 
 // flush publishes what changed since the last event.
@@ -87,22 +89,19 @@ func (p *presence) flush(key presenceKey) {
 		p.mu.Unlock()
 		return
 	}
-	for _, user := range slices.Sorted(maps.Keys(room.before)) {
-		switch was, is := room.before[user], room.conns[user] > 0; {
-		case is && !was:
+	// Whoever came and went meanwhile is told as well: a member may have listed the channel in between.
+	for _, user := range slices.Sorted(maps.Keys(room.changed)) {
+		if room.conns[user] > 0 {
 			event.Joined = append(event.Joined, user)
-		case was && !is:
+		} else {
 			event.Left = append(event.Left, user)
 		}
 	}
-	clear(room.before)
+	clear(room.changed)
 	if len(room.conns) == 0 {
 		delete(p.rooms, key)
 	}
 	p.mu.Unlock()
-	if len(event.Joined)+len(event.Left) == 0 {
-		return
-	}
 	body, err := eventJSON("presence", event)
 	if err == nil {
 		err = p.server.publish(context.Background(), key.pool, key.tenant, []registry.Channel{key.ch}, body)

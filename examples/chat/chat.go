@@ -44,7 +44,8 @@ var goodName = regexp.MustCompile(`^[\p{L}\p{N}][\p{L}\p{M}\p{N} ._-]*$`)
 // Validate checks what tags can't say.
 func (in Login) Validate() error {
 	if !goodName.MatchString(in.Name) {
-		return mooncore.FieldError("name", "must start with a letter or digit, and may have letters, digits, spaces, dots, dashes and underscores")
+		return mooncore.FieldError("name",
+			"must start with a letter or digit, and may have letters, digits, spaces, dots, dashes and underscores")
 	}
 	return nil
 }

@@ -116,7 +116,8 @@ func (b *browser) open(url string) *window {
 	b.do("", "Target.attachToTarget", values{"targetId": ids.TargetID, "flatten": true}, &ids)
 	w := &window{b, ids.SessionID}
 	w.do(w.session, "Emulation.setFocusEmulationEnabled", values{"enabled": true}, nil)
-	for end := time.Now().Add(20 * time.Second); w.eval("document.readyState !== 'complete' || location.protocol === 'about:'") == true; {
+	const loading = "document.readyState !== 'complete' || location.protocol === 'about:'"
+	for end := time.Now().Add(20 * time.Second); w.eval(loading) == true; {
 		if time.Now().After(end) {
 			b.t.Fatalf("%s did not load in 20 s", url)
 		}

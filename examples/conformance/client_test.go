@@ -63,6 +63,9 @@ func (c *client) received() []string {
 			return all
 		}
 		all = append(all, text)
+		if m.Code() != 0 {
+			c.Send(wsraw.Frame{Op: wsraw.Close, Payload: m.Payload}) // or the server waits for it
+		}
 		if m.Err != nil {
 			c.ended = true
 			return all

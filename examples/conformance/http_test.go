@@ -96,6 +96,7 @@ func form(body string, status int, want string) call {
 }
 
 func TestRoutes(t *testing.T) {
+	t.Parallel()
 	echo := `{"echo":{"action":"echo","a":1}}`
 	calls := []call{
 		post("in the body", `{"action":"echo","a":1}`, 200, echo),
@@ -140,10 +141,11 @@ func TestRoutes(t *testing.T) {
 			calls = append(calls, call{name: method + path, target: method + path, body: `{"action":"echo"}`, status: 405, want: badMethod, also: []string{"Allow: POST"}})
 		}
 	}
-	runCalls(t, shared(t), calls)
+	runCalls(t, recorded(t), calls)
 }
 
 func TestBodies(t *testing.T) {
+	t.Parallel()
 	deep := func(n int) string { return strings.Repeat(`[`, n) + strings.Repeat(`]`, n) }
 	body := `{"a":1}`
 	echo := `{"echo":{"a":1}}`
@@ -153,7 +155,7 @@ func TestBodies(t *testing.T) {
 	}
 	hello := `"sha256":"2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824","size":5`
 	big := strings.Repeat("x", 1<<20)
-	s := shared(t)
+	s := recorded(t)
 	runCalls(t, s, []call{
 		typed("application/json", body, 200, echo), typed("application/json; charset=utf-8", body, 200, echo),
 		typed("application/json;charset=UTF-8", body, 200, echo), typed("APPLICATION/JSON", body, 200, echo),
@@ -223,13 +225,14 @@ func TestBodies(t *testing.T) {
 }
 
 func TestQueryTypes(t *testing.T) {
+	t.Parallel()
 	fault := func(text string) string {
 		return `{"error":"validation_failed","code":"validation_failed","errors":{` + text + `}}`
 	}
 	rules := func(query string, status int, want string) call {
 		return call{name: query, target: "POST /run/rules?" + query, body: `{"required":1,"one_other":1}`, status: status, want: want}
 	}
-	runCalls(t, shared(t), []call{
+	runCalls(t, recorded(t), []call{
 		{name: "integer", target: "POST /run/slow?ms=1", status: 200, want: `{"slept":1}`},
 		{name: "no integer", target: "POST /run/slow?ms=x", status: 422, want: fault(`"ms":["must be an integer"]`)},
 		{name: "fraction", target: "POST /run/slow?ms=1.5", status: 422, want: fault(`"ms":["must be an integer"]`)},
@@ -247,6 +250,7 @@ func TestQueryTypes(t *testing.T) {
 }
 
 func TestAuthorization(t *testing.T) {
+	t.Parallel()
 	user := `{"secret":42,"user":"alice"}`
 	// any.role needs a role of r_all.
 	with := func(name string, status int, want string, headers ...string) call {
@@ -259,7 +263,7 @@ func TestAuthorization(t *testing.T) {
 	app := func(app string, user, roles string) string {
 		return `{"app":"` + app + `","user":` + user + `,"roles":` + roles + `}`
 	}
-	runCalls(t, shared(t), []call{
+	runCalls(t, recorded(t), []call{
 		with("Bearer", 200, user, "Authorization: Bearer {{r_all}}"), with("bearer", 200, user, "Authorization: bearer {{r_all}}"),
 		with("BEARER", 200, user, "authorization: BEARER {{r_all}}"), with("two spaces", 200, user, "Authorization: Bearer   {{r_all}}"),
 		with("bare", 200, user, "Authorization: {{r_all}}"), with("Token:", 200, user, "Authorization: Token: {{r_all}}"),
@@ -296,13 +300,14 @@ func TestAuthorization(t *testing.T) {
 }
 
 func TestOutcomes(t *testing.T) {
+	t.Parallel()
 	value := func(kind string, want string) call {
 		return post(kind, `{"action":"value","kind":"`+kind+`"}`, 200, want)
 	}
 	secret := func(kind string, want string) call {
 		return post(kind, `{"action":"secret","kind":"`+kind+`"}`, 200, want)
 	}
-	runCalls(t, shared(t), []call{
+	runCalls(t, recorded(t), []call{
 		post("panic", `{"action":"boom"}`, 500, internal), post("not found", `{"action":"err.tuple"}`, 404, `{"error":"not found","code":"not_found"}`),
 		post("log id", `{"action":"err.log"}`, 412, `{"error":"failed","code":"failed_precondition","log_id":"log-123"}`),
 		post("list", `{"action":"list.value"}`, 200, `[1,"two",null,true]`),
@@ -322,7 +327,8 @@ func TestOutcomes(t *testing.T) {
 
 // TestExactBytes: what a handler gives as raw JSON goes out as it is.
 func TestExactBytes(t *testing.T) {
-	s := shared(t)
+	t.Parallel()
+	s := recorded(t)
 	for kind, want := range map[string]string{
 		"keyorder": `{"b":1,"a":2,"C":3,"10":4,"9":5}`, "bigint": `{"n":123456789012345678901234567890}`, "nil": "null", "string": `"plain"`,
 		"unicode": "{\"s\":\"é漢😀</script>\u2028\u007f\"}",
@@ -334,7 +340,8 @@ func TestExactBytes(t *testing.T) {
 }
 
 func TestRequestID(t *testing.T) {
-	s := shared(t)
+	t.Parallel()
+	s := recorded(t)
 	for _, tt := range []struct {
 		name, id string
 		kept     bool
@@ -357,7 +364,8 @@ func TestRequestID(t *testing.T) {
 }
 
 func TestHTTPOrigin(t *testing.T) {
-	s := shared(t, "ALLOW_ORIGINS=https://app.example, http://localhost:3000")
+	t.Parallel()
+	s := recorded(t, "ALLOW_ORIGINS=https://app.example, http://localhost:3000")
 	ok := func(name string, headers ...string) call {
 		return call{name: name, target: "POST /run/echo", headers: headers, status: 200, want: `{"echo":{}}`}
 	}
@@ -392,7 +400,8 @@ func TestHTTPOrigin(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	s := shared(t)
+	t.Parallel()
+	s := recorded(t)
 	for _, tt := range []struct {
 		target string
 		status int
@@ -417,7 +426,8 @@ func TestHealth(t *testing.T) {
 
 // TestLegacyStatus: 200 to every outcome of an action; what cannot be read keeps its status.
 func TestLegacyStatus(t *testing.T) {
-	s := shared(t, "MOONCORE_LEGACY=true")
+	t.Parallel()
+	s := recorded(t, "MOONCORE_LEGACY=true")
 	legacy := func(c call) call { c.status = http.StatusOK; return c }
 	runCalls(t, s, []call{
 		legacy(post("unknown", `{"action":"nope"}`, 0, undefined)), legacy(post("no action", `{}`, 0, noAction)), legacy(post("nobody", `{"action":"task.list"}`, 0, stranger)),

@@ -21,7 +21,7 @@ func TestReplay(t *testing.T) {
 	tokens := tokens(t)
 	for mode, env := range map[string]string{"default": "", "legacy": "MOONCORE_LEGACY=true"} {
 		t.Run(mode, func(t *testing.T) {
-			r := &replay{compatibility: doc, t: t, mode: mode, tokens: tokens, server: shared(t, env)}
+			r := &replay{compatibility: doc, t: t, mode: mode, tokens: tokens, server: recorded(t, env)}
 			t.Run("http", r.http)
 			t.Run("ws", r.ws)
 		})
@@ -345,10 +345,10 @@ func (r *replay) line(t *testing.T, id string, line *wsLine, conns map[string]*c
 	}
 }
 
-func (r *replay) frames(t *testing.T, id string, got []string, recorded []wsMessage) {
+func (r *replay) frames(t *testing.T, id string, got []string, messages []wsMessage) {
 	t.Helper()
 	var want []string
-	for _, m := range recorded {
+	for _, m := range messages {
 		want = append(want, m.String())
 	}
 	equal := slices.EqualFunc(got, want, func(got, want string) bool {

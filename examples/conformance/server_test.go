@@ -65,7 +65,7 @@ type server struct {
 func start(t *testing.T, env ...string) *server {
 	t.Helper()
 	s := &server{cmd: exec.Command(program)}
-	s.cmd.Env = append([]string{"PORT=0", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME")}, env...)
+	s.cmd.Env = append([]string{"PORT=0", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "GORACE=atexit_sleep_ms=0"}, env...)
 	s.cmd.Stderr = &s.stderr
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {
@@ -93,8 +93,8 @@ func start(t *testing.T, env ...string) *server {
 	return s
 }
 
-// shared starts one program for all the tests that need no other.
-func shared(t *testing.T, env ...string) *server {
+// recorded starts a program that verifies the recorded tokens.
+func recorded(t *testing.T, env ...string) *server {
 	t.Helper()
 	return start(t, append(env, "JWT_PUBLIC_KEY_FILE="+publicKey)...)
 }

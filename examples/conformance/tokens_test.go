@@ -67,7 +67,8 @@ func eighty() string {
 
 // TestRecordedTokens presents every recorded token in each place where a token may stand.
 func TestRecordedTokens(t *testing.T) {
-	s := shared(t)
+	t.Parallel()
+	s := recorded(t)
 	all := tokens(t)
 	if len(all) != len(verdicts) {
 		t.Errorf("%d tokens, %d verdicts", len(all), len(verdicts))
@@ -224,6 +225,7 @@ func claims(without, more string) string {
 
 // TestTokenRules goes through section 1 of the protocol with tokens whose signature is good.
 func TestTokenRules(t *testing.T) {
+	t.Parallel()
 	s, issuer := own(t)
 	good := issuer.token(t, rs256, claims("", ""))
 	last := good[len(good)-1]
@@ -304,6 +306,7 @@ func nextDigit(c byte) byte {
 
 // TestTokenExpires holds a connection over the end of its token.
 func TestTokenExpires(t *testing.T) {
+	t.Parallel()
 	s, issuer := own(t)
 	short := func() string {
 		return issuer.token(t, rs256, claims("exp", fmt.Sprintf(`"tenant":"t1","roles":["user"],"exp":%d`, time.Now().Unix()+2)))

@@ -50,16 +50,18 @@ func checkCode(root, dir string, docs []*document) (faults []string) {
 	for _, d := range docs {
 		var fragments bytes.Buffer
 		programs := 0
-		for _, b := range d.blocks {
+		for i := range d.blocks {
+			b := &d.blocks[i]
 			if b.language != "go" || b.directive == "skip" {
 				continue
 			}
 			if !strings.HasPrefix(b.code, "package ") && !strings.HasPrefix(b.code, "// ") {
-				writeFragment(&fragments, &b)
+				writeFragment(&fragments, b)
 				continue
 			}
 			programs++
-			if err := writeProgram(filepath.Join(dir, fmt.Sprintf("%s_%d", packageName(d.name), programs)), &b); err != nil {
+			b.program = filepath.Join(dir, fmt.Sprintf("%s_%d", packageName(d.name), programs))
+			if err := writeProgram(b); err != nil {
 				return fail(err)
 			}
 		}
@@ -84,6 +86,9 @@ func checkCode(root, dir string, docs []*document) (faults []string) {
 	return append(faults, goCommand(dir, append([]string{"test"}, programs...)...)...)
 }
 
+// ownModule is the environment of the go command for the module that writeModule makes.
+var ownModule = []string{"GOWORK=off", "GOFLAGS=-mod=mod"}
+
 func packageName(doc string) string {
 	name := strings.TrimSuffix(filepath.ToSlash(doc), ".md")
 	return strings.ToLower(regexp.MustCompile(`\W`).ReplaceAllString(name, ""))
@@ -107,15 +112,15 @@ func writeModule(root, dir string) error {
 	return os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o644)
 }
 
-func writeProgram(dir string, b *block) error {
-	if err := os.Mkdir(dir, 0o755); err != nil {
+func writeProgram(b *block) error {
+	if err := os.Mkdir(b.program, 0o755); err != nil {
 		return err
 	}
 	name := "code.go"
 	if strings.Contains(b.code, `"testing"`) {
 		name = "code_test.go"
 	}
-	return os.WriteFile(filepath.Join(dir, name), []byte(lineDirective(b)+b.code), 0o644)
+	return os.WriteFile(filepath.Join(b.program, name), []byte(lineDirective(b)+b.code), 0o644)
 }
 
 func lineDirective(b *block) string { return fmt.Sprintf("//line %s:%d\n", b.doc, b.line) }
@@ -170,7 +175,7 @@ func writeFragments(dir, code string) error {
 func goCommand(dir string, args ...string) []string {
 	cmd := exec.Command("go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOWORK=off", "GOFLAGS=-mod=mod")
+	cmd.Env = append(os.Environ(), ownModule...)
 	out, err := cmd.CombinedOutput()
 	if err == nil {
 		return nil

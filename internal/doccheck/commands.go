@@ -32,7 +32,11 @@ type session struct {
 
 // runCommands runs the console blocks of a document, and returns what failed or printed something else.
 func runCommands(root, temp string, d *document) (faults []string) {
-	s := &session{root: root, scratch: filepath.Join(temp, packageName(d.name)+".scratch"), port: documentedPort}
+	port, err := freePort()
+	if err != nil {
+		return []string{err.Error()}
+	}
+	s := &session{root: root, scratch: filepath.Join(temp, packageName(d.name)+".scratch"), port: strconv.Itoa(port)}
 	defer s.stop()
 	if err := os.Mkdir(s.scratch, 0o755); err != nil {
 		return []string{err.Error()}
@@ -42,6 +46,11 @@ func runCommands(root, temp string, d *document) (faults []string) {
 		return []string{err.Error()}
 	}
 	for _, b := range d.blocks {
+		if b.program != "" && b.directive == "serve" {
+			if err := s.serveProgram(&b); err != nil {
+				faults = append(faults, fmt.Sprintf("%s: %v", b.at(), err))
+			}
+		}
 		if b.language != "console" || b.directive == "skip" {
 			continue
 		}
@@ -79,7 +88,7 @@ func commands(code string) (list []command) {
 
 func (s *session) run(b *block, c command) error {
 	if b.directive == "serve" {
-		return s.serve(c.line)
+		return s.serve(c.line, s.root, nil)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
@@ -103,18 +112,21 @@ func (s *session) withPort(text string) string {
 	return strings.ReplaceAll(text, documentedPort, s.port)
 }
 
-// serve starts a server in a process group of its own, and waits until it listens.
-func (s *session) serve(line string) error {
-	s.stop()
-	port, err := freePort()
-	if err != nil {
+// serveProgram serves a program of the document, which may have the port in its text.
+func (s *session) serveProgram(b *block) error {
+	if err := os.WriteFile(filepath.Join(b.program, "code.go"), []byte(s.withPort(b.code)), 0o644); err != nil {
 		return err
 	}
-	s.port = strconv.Itoa(port)
+	return s.serve("exec go run .", b.program, ownModule)
+}
+
+// serve starts a server in a process group of its own, and waits until it listens.
+func (s *session) serve(line, dir string, env []string) error {
+	s.stop()
 	var out bytes.Buffer
 	s.server = exec.Command("bash", "-c", s.withPort(line))
-	s.server.Dir = s.root
-	s.server.Env = append(os.Environ(), "PORT="+s.port)
+	s.server.Dir = dir
+	s.server.Env = append(append(os.Environ(), "PORT="+s.port), env...)
 	s.server.Stdout, s.server.Stderr = &out, &out
 	s.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.server.WaitDelay = time.Second

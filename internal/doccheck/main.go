@@ -11,7 +11,7 @@
 // In ```console blocks, "$ command" is run by bash, and what follows is what it must print, on both outputs. A "…" stands for any
 // text in a line, and alone in a line for any lines. A comment before a block says more:
 //
-//	<!-- doccheck: serve -->      the command is a server on port 4000, which ends with the document
+//	<!-- doccheck: serve -->      the command, or the program, is a server on port 4000, which ends with the document
 //	<!-- doccheck: scratch -->    the commands run in a directory of the document's own
 //	<!-- doccheck: skip -->       nothing is done with the block; say why in the comment
 //	<!-- doccheck: same FILE -->  the block is that file
@@ -92,6 +92,7 @@ type block struct {
 	directive string // of the comment before it
 	argument  string
 	code      string
+	program   string // the directory of a program
 }
 
 func (b *block) at() string { return fmt.Sprintf("%s:%d", b.doc, b.line) }

@@ -1,0 +1,194 @@
+package mooncore_test
+
+import (
+	"context"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/pubsub"
+)
+
+// A sharedBroker is one server's hold on a broker that another uses too: Close ends only what this server subscribed.
+type sharedBroker struct {
+	*pubsub.Local
+	mu   sync.Mutex
+	ends []func()
+}
+
+func (b *sharedBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	end, err := b.Local.Subscribe(ctx, topic, deliver, lost)
+	if err != nil {
+		return nil, err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.ends = append(b.ends, end)
+	return end, nil
+}
+
+func (b *sharedBroker) Close() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, end := range b.ends {
+		end()
+	}
+	return nil
+}
+
+// cluster starts servers that know the same tokens and are joined by one broker.
+func cluster(t *testing.T, n int, cfg mooncore.Config) []*live {
+	local := pubsub.NewLocal()
+	var servers []*live
+	for range n {
+		cfg.Broker, cfg.Listener = &sharedBroker{Local: local}, nil
+		servers = append(servers, serve(t, cfg))
+	}
+	return servers
+}
+
+// What is published on one server reaches each connection of all, once.
+func TestPublishReachesOtherServers(t *testing.T) {
+	cfg := withTokens()
+	cfg.Routers[0].Channels = []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated}}
+	servers := cluster(t, 2, cfg)
+	var conns []*socket
+	for _, srv := range servers {
+		conn := srv.dialAs(mooncore.Identity{User: "alice", Tenant: "t"})
+		conn.ask(`["join","a"]`)
+		conn.ask(`["join","b"]`)
+		conns = append(conns, conn)
+	}
+	elsewhere := servers[1].dialAs(mooncore.Identity{User: "alice", Tenant: "t2"})
+	elsewhere.ask(`["join","a"]`)
+	for i, srv := range servers {
+		tenant := srv.Tenant("", "t")
+		for _, err := range []error{
+			tenant.Publish(t.Context(), "one", i, mooncore.ToChannel("a")),
+			tenant.Publish(t.Context(), "user", i, mooncore.ToUser("alice")),
+			tenant.Publish(t.Context(), "many", map[string]any{"n": i, "password": "p"}, mooncore.ToChannel("a"), mooncore.ToChannel("b"), mooncore.ToUser("alice")),
+			tenant.Publish(t.Context(), "scoped", i, mooncore.ToChannel("a").Scope("other")),
+			tenant.Publish(t.Context(), "nobody", i, mooncore.ToChannel("c")),
+		} {
+			if err != nil {
+				t.Error(err)
+			}
+		}
+	}
+	for _, conn := range conns {
+		conn.expect(`["one",0]`, `["user",0]`, `["many",{"n":0}]`, `["one",1]`, `["user",1]`, `["many",{"n":1}]`)
+	}
+	for _, conn := range append(conns, elsewhere) {
+		if got := conn.ask("ping"); got != "pong" {
+			t.Errorf("an event too many: %s", got)
+		}
+	}
+	conns[1].ask(`["leave","a"]`)
+	if err := servers[0].Tenant("", "t").Publish(t.Context(), "late", 1, mooncore.ToChannel("a")); err != nil {
+		t.Error(err)
+	}
+	conns[0].expect(`["late",1]`)
+	if got := conns[1].ask("ping"); got != "pong" {
+		t.Errorf("after it left: %s", got)
+	}
+}
+
+func TestKickAndRevokeReachOtherServers(t *testing.T) {
+	servers := cluster(t, 2, withTokens())
+	alice := mooncore.Identity{User: "alice", Tenant: "t"}
+	for _, test := range []struct {
+		name string
+		do   func(srv *live, tokenID string) error
+		code int
+		good int // the status of the token afterwards, on each server
+	}{
+		{"kick", func(srv *live, _ string) error { return srv.Tenant("", "t").Kick(t.Context(), "alice") }, 1008, 200},
+		{"revoke a token", func(srv *live, id string) error { return srv.RevokeToken(t.Context(), id) }, 4401, 401},
+		{"revoke a user", func(srv *live, _ string) error { return srv.Tenant("", "t").Revoke(t.Context(), "alice") }, 4401, 401},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			token := servers[0].token(alice)
+			bystander := servers[1].dialAs(mooncore.Identity{User: "bob", Tenant: "t"})
+			var conns []*socket
+			for _, srv := range servers {
+				conns = append(conns, srv.dial("Authorization", "Bearer "+token))
+			}
+			if err := test.do(servers[0], tokenID(t, servers[0], token)); err != nil {
+				t.Fatal(err)
+			}
+			for _, conn := range conns {
+				conn.expectClose(test.code)
+			}
+			for i, srv := range servers {
+				if got := status(srv, token); got != test.good {
+					t.Errorf("server %d: status %d, want %d", i, got, test.good)
+				}
+			}
+			if got := bystander.ask(`{"action":"mine"}`); got != `["response","bob@t",null]` {
+				t.Errorf("a bystander got %s", got)
+			}
+		})
+	}
+}
+
+// A server that leaves the cluster takes nobody along, and one whose events may be lost tells its clients.
+func TestOneServerOfACluster(t *testing.T) {
+	servers := cluster(t, 2, withTokens())
+	alice := mooncore.Identity{User: "alice", Tenant: "t"}
+	leaving, staying := servers[0].dialAs(alice), servers[1].dialAs(alice)
+	staying.ask(`["join","main"]`)
+	if err := servers[0].stop(); err != nil {
+		t.Fatal(err)
+	}
+	reason, _ := leaving.expectClose(1012)
+	if !strings.HasPrefix(reason, `{"retry_after":`) {
+		t.Errorf("reason %s", reason)
+	}
+	if err := servers[1].Tenant("", "t").Publish(t.Context(), "still", 1, mooncore.ToChannel("main")); err != nil {
+		t.Error(err)
+	}
+	staying.expect(`["still",1]`)
+}
+
+// A lossyBroker says that messages of a topic may be missing, when it is told to.
+type lossyBroker struct {
+	*pubsub.Local
+	mu   sync.Mutex
+	lost map[string]func()
+}
+
+func (b *lossyBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.lost[topic] = lost
+	return b.Local.Subscribe(ctx, topic, deliver, lost)
+}
+
+// THREATS row 15: a gap is never silent. Who may have missed an event has to come back; others stay.
+func TestLostEventsCloseConnections(t *testing.T) {
+	broker := &lossyBroker{Local: pubsub.NewLocal(), lost: map[string]func(){}}
+	cfg := withTokens()
+	cfg.Broker = broker
+	srv := serve(t, cfg)
+	member := srv.dialAs(mooncore.Identity{User: "alice", Tenant: "t"})
+	member.ask(`["join","main"]`)
+	other := srv.dialAs(mooncore.Identity{User: "bob", Tenant: "t"})
+	other.ask("ping")
+	broker.mu.Lock()
+	var lost []func()
+	for topic, fn := range broker.lost {
+		if strings.Contains(topic, "main") {
+			lost = append(lost, fn)
+		}
+	}
+	broker.mu.Unlock()
+	if len(lost) != 1 {
+		t.Fatalf("%d topics of the channel", len(lost))
+	}
+	lost[0]()
+	member.expectClose(1012)
+	if got := other.ask("ping"); got != "pong" {
+		t.Errorf("another got %s", got)
+	}
+}
