@@ -37,7 +37,9 @@ func (s *Server) logCall(ctx context.Context, req *Request, err error, took time
 		if e.LogID != "" {
 			attrs = append(attrs, slog.String("log_id", e.LogID))
 		}
-		err = e.Err
+		if error(e) == err { // else what is around it says more than its cause
+			err = e.Err
+		}
 	}
 	if err != nil {
 		attrs = append(attrs, slog.String("cause", causeText(err)))

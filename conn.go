@@ -147,7 +147,7 @@ func (c *Conn) authenticate(ctx context.Context, id Identity) bool {
 	}
 	c.release(old.tenantName(), left...)
 	// A revocation between the check of the token and this moment did not see the connection.
-	if (id.issued != 0 || id.TokenID != "") && c.server.tokens.revoked(id) {
+	if c.server.revoked(id) {
 		c.ws.Close(ws.CodeUnauthorized, "token revoked")
 	}
 	return true

@@ -204,7 +204,7 @@ func mergeFaults(errs []error) *Error {
 	merged := &Error{Code: CodeValidationFailed, Message: string(CodeValidationFailed), Fields: map[string][]string{}}
 	for _, err := range errs {
 		e, ok := errors.AsType[*Error](err)
-		if !ok || e.Code != CodeValidationFailed {
+		if !ok || e.Code != CodeValidationFailed || len(e.Fields) == 0 {
 			return nil
 		}
 		for field, texts := range e.Fields {

@@ -287,8 +287,9 @@ func (s *Server) readMultipart(r *http.Request, req *Request, boundary string, g
 	if err != nil {
 		return bodyError(err)
 	}
-	r.MultipartForm = f                                    // so that its temporary files are removed when the call has ended
-	if _, err := io.Copy(io.Discard, r.Body); err != nil { // what follows the form
+	// The form's temporary files are removed when the call has ended.
+	r.MultipartForm = f
+	if _, err := io.Copy(io.Discard, r.Body); err != nil {
 		return bodyError(err)
 	}
 	var pairs []form.Pair
@@ -326,6 +327,7 @@ func pathPairs(r *http.Request) []form.Pair {
 			return pairs
 		}
 		rest = after
+		name, _, _ = strings.Cut(name, ":") // a pattern of chi may go on with an expression
 		if name = strings.TrimSuffix(name, "..."); name != "$" {
 			pairs = append(pairs, form.Pair{Key: name, Value: r.PathValue(name)})
 		}

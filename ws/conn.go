@@ -57,15 +57,16 @@ type Conn struct {
 	done    chan struct{}
 	workers sync.WaitGroup
 
-	mu      sync.Mutex
-	out     sendQueue
-	pending []message     // waiting to be handled
-	working bool          // a goroutine handles messages
-	room    chan struct{} // if not nil, the reader waits for it to be closed: there is room in pending
-	handled chan struct{} // if not nil, the reader waits for it to be closed: all is handled
-	leaving *fault        // CloseAfterPending was called
-	late    int           // messages read since
-	reading bool          // the reader has a message that it neither answered nor queued yet
+	mu           sync.Mutex
+	out          sendQueue
+	pending      []message     // waiting to be handled
+	pendingBytes int64         // in pending
+	working      bool          // a goroutine handles messages
+	room         chan struct{} // if not nil, the reader waits for it to be closed: there is room in pending
+	handled      chan struct{} // if not nil, the reader waits for it to be closed: all is handled
+	leaving      *fault        // CloseAfterPending was called
+	late         int           // messages read since
+	reading      bool          // the reader has a message that it neither answered nor queued yet
 }
 
 type message struct {
@@ -240,6 +241,9 @@ func (c *Conn) CloseNow() {
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
 
+// pendingBytes may wait to be handled, in several messages; past it reading pauses, as past Options.Pending messages.
+const pendingBytes = 256 << 10
+
 // keepBuffer is the size of the largest buffer that is kept for another message.
 const keepBuffer = 64 << 10
 
@@ -340,7 +344,8 @@ func (c *Conn) enqueue(m message) bool {
 		c.working = true
 		c.workers.Go(c.work)
 	}
-	for len(c.pending) >= c.opts.Pending && !c.out.closing {
+	c.pendingBytes += int64(len(*m.data))
+	for (len(c.pending) >= c.opts.Pending || c.pendingBytes >= pendingBytes && len(c.pending) > 1) && !c.out.closing {
 		room := make(chan struct{})
 		c.room = room
 		c.mu.Unlock()
@@ -373,6 +378,7 @@ func (c *Conn) work() {
 		}
 		m := c.pending[0]
 		c.pending = slices.Delete(c.pending, 0, 1)
+		c.pendingBytes -= int64(len(*m.data))
 		c.wakeReaderLocked()
 		c.mu.Unlock()
 		c.guard(func() { c.handler.Message(c, m.typ, *m.data) })
@@ -391,7 +397,7 @@ func (c *Conn) dropPendingLocked() {
 	for _, m := range c.pending {
 		putBuffer(m.data)
 	}
-	c.pending = nil
+	c.pending, c.pendingBytes = nil, 0
 }
 
 func (c *Conn) urgent(typ Type, data []byte) (dealtWith bool) {

@@ -360,6 +360,36 @@ func TestMessageTimeout(t *testing.T) {
 	})
 }
 
+// Large messages that wait are bounded by their bytes.
+func TestPendingBytes(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHandler()
+		release := make(chan struct{})
+		handled := 0
+		h.message = func(*ws.Conn, ws.Type, []byte) {
+			<-release
+			handled++
+		}
+		c, _ := open(t, nil, h)
+		written := 0
+		for range 4 { // one is handled, two wait, the fourth is not read
+			go func() {
+				c.write(text(strings.Repeat("x", 200<<10)))
+				written++
+			}()
+			synctest.Wait()
+		}
+		if written != 3 {
+			t.Errorf("%d messages were read, want 3", written)
+		}
+		close(release)
+		synctest.Wait()
+		if written != 4 || handled != 4 {
+			t.Errorf("%d messages were read and %d handled, want 4", written, handled)
+		}
+	})
+}
+
 // While messages wait for a stuck one, urgent ones and pings are answered; when too many wait, reading pauses.
 func TestPending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -47,7 +47,8 @@ type Options struct {
 	// it the connection closes with 4408. A message that is larger is sent if no other waits. Default 256 KiB; negative = no limit.
 	SendBytes int
 
-	// Pending is how many messages may wait to be handled. Past it reading pauses. Default 64.
+	// Pending is how many messages may wait to be handled, of 256 KiB in all if they are more than one. Past it reading pauses.
+	// Default 64.
 	Pending int
 
 	// PingAfter is how long no frame may arrive before a ping is sent. Default three quarters of IdleTimeout, or 45 s if that has no

@@ -173,7 +173,11 @@ func pubTo(ctx context.Context, in pubToInput) (object, error) {
 	if in.Channels == nil {
 		in.Channels = []string{"main:default"}
 	}
-	return object{"returned": in.Data}, publish(ctx, in.Event, in.Data, in.Channels...)
+	published, err := withoutPassword(ctx, nil, in.Data, nil)
+	if err != nil {
+		return nil, err
+	}
+	return object{"returned": published}, publish(ctx, in.Event, in.Data, in.Channels...)
 }
 
 // publish takes channels as the wire names them: "@user", "name:scope".

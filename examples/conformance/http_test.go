@@ -319,7 +319,7 @@ func TestOutcomes(t *testing.T) {
 		post("report.forced", `{"action":"report.forced","format":"html","opts":{"b":2},"c":3}`, 200, `{"format":null,"params":{"action":"report.forced","c":3,"format":"pdf","opts":{"a":1}}}`),
 		post("bin without payload", `{"action":"bin"}`, 200, `{"meta":{"action":"bin"},"sha256":"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855","size":0}`),
 		post("pub by nobody", `{"action":"pub","x":1}`, 200, `{"published":true}`), postAs("r_user", "pub", `{"action":"pub","x":1}`, 200, `{"published":true}`),
-		postAs("r_user", "pub.to", `{"action":"pub.to","event":"e","data":{"password":"p","a":1},"channels":["main:default","@bob"]}`, 200, `{"returned":"*"}`),
+		postAs("r_user", "pub.to", `{"action":"pub.to","event":"e","data":{"password":"p","a":1},"channels":["main:default","@bob"]}`, 200, `{"returned":{"a":1}}`),
 		postAs("r_user", "pub.to reserved", `{"action":"pub.to","event":"response","data":1}`, 400, malformed), postAs("r_user", "pub.to lost", `{"action":"pub.to","event":"lost","data":1}`, 400, malformed),
 		postAs("r_user", "dump", `{"action":"dump","x":1}`, 200, `{"auth":"*","db":"dbhandle","ip":"127.0.0.1","params":{"action":"dump","x":1},"source":"http"}`),
 	})
