@@ -46,7 +46,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 		s.refuse(w, r, errShuttingDown)
 		return
 	}
-	if s.full(p, &id) {
+	if s.sockets.count() > s.cfg.Limits.Conns {
 		s.sockets.leave()
 		s.refuse(w, r, errOverloaded)
 		return
@@ -68,18 +68,6 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 	if !s.sockets.open() { // Shutdown may have listed the connections before this one was there
 		c.restart()
 	}
-}
-
-// full reports whether the server has no place for another connection of id.
-func (s *Server) full(p *pool, id *Identity) bool {
-	limits := &s.cfg.Limits
-	if s.sockets.count() > limits.Conns {
-		return true
-	}
-	if id.User == "" {
-		return p.conns.TenantLen(anonTenant) >= limits.AnonConns
-	}
-	return p.conns.TenantLen(id.Tenant) >= limits.TenantConns
 }
 
 // connect answers the handshake and registers the connection. If it fails, the response has been written.
@@ -110,18 +98,37 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id Ide
 	if s.cfg.Limits.FramesPerSecond < noLimit {
 		options.FramesPerSecond = s.cfg.Limits.FramesPerSecond
 	}
-	conn, err := ws.Accept(w, r, options)
-	if err != nil {
+	c.ws = ws.New(options)
+	c.identity.Store(&Identity{})
+	if err := s.register(c, id); err != nil {
+		s.refuse(w, r, err)
 		return nil, err
 	}
-	c.ws = conn
-	c.identity.Store(&Identity{})
-	c.member = p.conns.Add(anonTenant, c)
-	if id.User == "" || !c.authenticate(context.Background(), id) {
-		c.member.Join(pendingChannel, 0)
-		c.armAuthTimeout()
+	// From here on events reach the connection. They wait until the client has its answer.
+	if err := c.ws.Accept(w, r); err != nil {
+		c.end()
+		return nil, err
 	}
 	return c, nil
+}
+
+// register makes a connection known, if there is a place for it.
+func (s *Server) register(c *Conn, id Identity) error {
+	p := c.pool
+	if id.User == "" {
+		if !p.admit(anonTenant, s.cfg.Limits.AnonConns, func() { c.member = p.conns.Add(anonTenant, c) }) {
+			return errOverloaded
+		}
+		c.member.Join(pendingChannel, 0)
+		c.armAuthTimeout()
+		return nil
+	}
+	c.member = p.conns.Add(anonTenant, c)
+	if !c.authenticate(context.Background(), id) {
+		c.end()
+		return errOverloaded
+	}
+	return nil
 }
 
 // armAuthTimeout closes an anonymous connection that stays so for too long, where the server wants that.
@@ -148,7 +155,9 @@ func (s *Server) welcome(c *Conn) (ok bool) {
 		}
 	}()
 	if err := s.cfg.OnConnect(c.ws.Context(), c); err != nil {
-		s.log.Debug("OnConnect refused", "conn", c.id, "cause", err)
+		if CodeOf(err) == CodeInternal {
+			s.log.Error("OnConnect failed", "conn", c.id, "cause", err)
+		}
 		return false
 	}
 	c.welcomed = true

@@ -9,11 +9,10 @@ import (
 )
 
 // logCall writes the one line of a call. Params are never in it; the cause of an error is, since it is sent to nobody.
-func (s *Server) logCall(ctx context.Context, req *Request, err error, took time.Duration) {
+func (s *Server) logCall(ctx context.Context, req *Request, e *Error, took time.Duration) {
 	level, code := slog.LevelInfo, Code("ok")
-	if err != nil {
-		code = asError(err).code()
-		if code == CodeInternal {
+	if e != nil {
+		if code = e.code(); code == CodeInternal {
 			level = slog.LevelError
 		}
 	}
@@ -33,31 +32,33 @@ func (s *Server) logCall(ctx context.Context, req *Request, err error, took time
 	if req.Identity.App != "" {
 		attrs = append(attrs, slog.String("app", req.Identity.App))
 	}
-	if e, ok := errors.AsType[*Error](err); ok {
-		if e.LogID != "" {
-			attrs = append(attrs, slog.String("log_id", e.LogID))
-		}
-		if error(e) == err { // else what is around it says more than its cause
-			err = e.Err
-		}
+	if e != nil && e.LogID != "" {
+		attrs = append(attrs, slog.String("log_id", e.LogID))
 	}
-	if err != nil {
-		attrs = append(attrs, slog.String("cause", causeText(err)))
-		if p, ok := errors.AsType[*panicError](err); ok {
-			attrs = append(attrs, slog.String("stack", string(p.stack)))
+	if e != nil && e.Err == nil && code == CodeInternal && e.Message != code.text() {
+		attrs = append(attrs, slog.String("cause", e.Message)) // no client reads it
+	}
+	if e != nil && e.Err != nil {
+		text, stack := describe(e.Err)
+		attrs = append(attrs, slog.String("cause", text))
+		if stack != "" {
+			attrs = append(attrs, slog.String("stack", stack))
 		}
 	}
 	s.log.LogAttrs(ctx, level, "call", attrs...)
 }
 
-// causeText is the text of a program's error, whose Error method may panic.
-func causeText(err error) (text string) {
+// describe is the text of a program's error, and the stack if it was a panic. The error's own methods may panic.
+func describe(err error) (text, stack string) {
 	defer func() {
 		if v := recover(); v != nil {
-			text = fmt.Sprintf("%T, whose Error method panicked: %v", err, v)
+			text = fmt.Sprintf("an error of type %T panicked: %v", err, v)
 		}
 	}()
-	return err.Error()
+	if p, ok := errors.AsType[*panicError](err); ok {
+		stack = string(p.stack)
+	}
+	return err.Error(), stack
 }
 
 // clip shortens what a client sent, so that no line of the log grows with it.

@@ -264,7 +264,7 @@ func TestNewReportsEveryFaultWithItsField(t *testing.T) {
 	for _, want := range []string{
 		`Routers[0].Roles[1]: "user"`, `Routers[0].Roles[2]: is empty`, `Routers[0].Middleware[0]: is nil`,
 		`Routers[0].Actions[0].Name: "no allow"`, `Routers[0].Actions[0].Allow: is required`, `Routers[0].Actions[2] (twice).Name`,
-		`Routers[0].Actions[3] (nil.handler).Handler: is required`, `role "boss"`, `min_lenght`, `(override).Override["f"]`,
+		`Routers[0].Actions[3] (nil.handler).Handler: is missing`, `role "boss"`, `min_lenght`, `(override).Override["f"]`,
 		`Routers[0].Channels[0].Name: "main"`, `Routers[0].Channels[1].Name`, `Routers[0].Channels[2].Allow: is required`,
 		`Routers[1].App: "a"`, `Routers[2].App: is required`, `Origins[0]`,
 	} {

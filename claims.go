@@ -162,6 +162,7 @@ func (t *tokens) readClaims(data []byte) (*verified, error) {
 			TokenID: text[claimJti],
 			Expires: time.Unix(when[claimExp], 0),
 			Claims:  claims,
+			token:   true,
 			issued:  when[claimIat],
 		},
 		nbf: when[claimNbf],

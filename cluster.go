@@ -123,13 +123,18 @@ func (s *Server) revoke(ctx context.Context, r Revocation) error {
 			return &Error{Code: CodeInternal, Err: err}
 		}
 	}
+	s.applyRevocation(r) // here at once, also when the broker is away
+	if s.hub == nil {
+		return nil
+	}
 	return s.control(ctx, controlMessage{Kind: controlRevoke, Revocation: &r})
 }
 
 func (s *Server) applyRevocation(r Revocation) {
+	r = s.tokens.fullRevocation(r)
 	s.tokens.revoke(r)
 	for _, c := range s.Conns() {
-		if id := c.Identity(); id.User != "" && s.tokens.revoked(id) {
+		if id := c.Identity(); r.covers(&id) {
 			c.ws.Close(ws.CodeUnauthorized, "token revoked")
 		}
 	}

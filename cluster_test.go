@@ -112,7 +112,9 @@ func TestKickAndRevokeReachOtherServers(t *testing.T) {
 			bystander := servers[1].dialAs(mooncore.Identity{User: "bob", Tenant: "t"})
 			var conns []*socket
 			for _, srv := range servers {
-				conns = append(conns, srv.dial("Authorization", "Bearer "+token))
+				conn := srv.dial("Authorization", "Bearer "+token)
+				conn.ask("ping") // the connection is registered
+				conns = append(conns, conn)
 			}
 			if err := test.do(servers[0], tokenID(t, servers[0], token)); err != nil {
 				t.Fatal(err)
@@ -137,6 +139,7 @@ func TestOneServerOfACluster(t *testing.T) {
 	servers := cluster(t, 2, withTokens())
 	alice := mooncore.Identity{User: "alice", Tenant: "t"}
 	leaving, staying := servers[0].dialAs(alice), servers[1].dialAs(alice)
+	leaving.ask("ping")
 	staying.ask(`["join","main"]`)
 	if err := servers[0].stop(); err != nil {
 		t.Fatal(err)

@@ -78,8 +78,8 @@ type Config struct {
 	// Checks decide /readyz, by name. They run at the same time, each for at most 2 s, at most once a second. Default none.
 	Checks map[string]func(ctx context.Context) error
 
-	// OnConnect is called when a WebSocket connected, before its first frame is read. An error closes it with 1008.
-	// It runs in the connection's own goroutine. Default nil.
+	// OnConnect is called before the first frame of a connection is read. An error closes it with 1008; one that is no [*Error] is
+	// logged. It runs in the goroutine of the upgrade request, so it should be quick. Default nil.
 	OnConnect func(ctx context.Context, c *Conn) error
 
 	// OnDisconnect is called when a connection that OnConnect let in is gone from all channels. Default nil.

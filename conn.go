@@ -2,6 +2,7 @@ package mooncore
 
 import (
 	"context"
+	"math"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -49,20 +50,34 @@ func channelLabel(ch registry.Channel) string {
 type pool struct {
 	name  string
 	conns *registry.Pool[*Conn]
+
+	mu sync.Mutex // held to admit a connection to a tenant
+}
+
+// admit calls enter if a tenant has a place for another connection, and reports whether it did.
+func (p *pool) admit(tenant string, most int, enter func()) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.conns.TenantLen(tenant) >= most {
+		return false
+	}
+	enter()
+	return true
 }
 
 // A Conn is a WebSocket connection to a [Server]. Its methods may be called concurrently.
 type Conn struct {
-	server *Server
-	pool   *pool
-	ws     *ws.Conn
-	member *registry.Member[*Conn]
-	id     string
-	addr   netip.Addr
-	host   string
-	remote string // RemoteAddr of the upgrade, for Config.Authenticate
-	since  time.Time
-	calls  chan struct{} // a place for each call that may run at the same time; nil when that is one
+	server      *Server
+	pool        *pool
+	ws          *ws.Conn
+	member      *registry.Member[*Conn]
+	id          string
+	addr        netip.Addr
+	host        string
+	remote      string // RemoteAddr of the upgrade, for Config.Authenticate
+	since       time.Time
+	overlapping sync.WaitGroup // calls that run beside the others
+	calls       chan struct{}  // a place for each call that may run at the same time; nil when that is one
 
 	identity atomic.Pointer[Identity] // never nil
 	deadline atomic.Int64             // when identity expires, in Unix nanoseconds; 0 is never
@@ -103,6 +118,17 @@ func (c *Conn) Channels() []string {
 		}
 	}
 	return labels
+}
+
+// Send sends an event to this connection alone. It doesn't wait for the client. Errors are those of [Tenant.Publish]; a connection
+// that is closing gets nothing, which is no error.
+func (c *Conn) Send(event string, payload any) error {
+	frame, err := eventFrame(event, payload)
+	if err != nil {
+		return err
+	}
+	c.deliver(frame, time.Now().UnixNano())
+	return nil
 }
 
 // Kick closes the connection with 1008 and returns at once. The client may come back.
@@ -147,7 +173,7 @@ func (c *Conn) authenticate(ctx context.Context, id Identity) bool {
 	}
 	c.release(old.tenantName(), left...)
 	// A revocation between the check of the token and this moment did not see the connection.
-	if c.server.revoked(id) {
+	if c.server.tokens.refuses(id) {
 		c.ws.Close(ws.CodeUnauthorized, "token revoked")
 	}
 	return true
@@ -174,15 +200,17 @@ func (c *Conn) become(id *Identity, keep map[registry.Channel]bool) (old *Identi
 	if c.closed {
 		return old, nil, false
 	}
-	if old.tenantName() != id.Tenant && c.pool.conns.TenantLen(id.Tenant) >= c.server.cfg.Limits.TenantConns {
+	move := func() { left = c.member.Move(id.Tenant, func(ch registry.Channel) bool { return keep[ch] }) }
+	if old.tenantName() == id.Tenant {
+		move()
+	} else if !c.pool.admit(id.Tenant, c.server.cfg.Limits.TenantConns, move) {
 		return old, nil, false
 	}
-	left = c.member.Move(id.Tenant, func(ch registry.Channel) bool { return keep[ch] })
 	c.server.presence.left(c, old, left)
 	c.lapsed = false
 	c.identity.Store(id)
 	expires := id.Expires
-	if id.issued != 0 && !expires.IsZero() {
+	if id.token && !expires.IsZero() {
 		expires = expires.Add(c.server.cfg.JWT.Leeway) // as long as the token is good over HTTP
 	}
 	c.setDeadline(expires, c.expire)
@@ -211,7 +239,7 @@ func (c *Conn) setDeadline(at time.Time, fn func()) {
 		c.timer.Stop()
 		c.timer = nil
 	}
-	if at.IsZero() {
+	if at.IsZero() || at.After(time.Unix(0, math.MaxInt64)) { // never, or past the year 2262, which Unix nanoseconds end with
 		c.deadline.Store(0)
 		return
 	}
@@ -247,10 +275,9 @@ func (c *Conn) lapse() (old *Identity, left []registry.Channel) {
 	return old, left
 }
 
-// join makes the connection a member of a channel of its scope and reports whether it is one now. If it was none before, then
-// is called first, ahead of the channel's first event.
-func (c *Conn) join(ctx context.Context, name string, then func()) bool {
-	id := c.identity.Load()
+// join makes the connection a member of a channel of id's scope and reports whether it is one now; it is not when another is
+// logged in by now. If it was none before, then is called first, ahead of the channel's first event.
+func (c *Conn) join(ctx context.Context, id *Identity, name string, then func()) bool {
 	ch := roomChannel(name, id.Scope)
 	if id.User == "" || !c.hold(ctx, id.Tenant, ch) {
 		return false
@@ -275,11 +302,10 @@ func (c *Conn) sit(id *Identity, ch registry.Channel, then func()) (joined, ok b
 	return joined, ok
 }
 
-func (c *Conn) leave(name string) {
-	c.mu.Lock()
-	id := c.identity.Load()
+func (c *Conn) leave(id *Identity, name string) {
 	ch := roomChannel(name, id.Scope)
-	left := c.member.Leave(ch)
+	c.mu.Lock()
+	left := c.identity.Load().sameChannels(id) && c.member.Leave(ch)
 	if left {
 		c.server.presence.left(c, id, []registry.Channel{ch})
 	}

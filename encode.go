@@ -3,10 +3,11 @@ package mooncore
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
+	"errors"
 	"maps"
 	"slices"
 	"sync"
+	"unicode/utf8"
 
 	"github.com/mooncore/mooncore/internal/strictjson"
 )
@@ -19,10 +20,10 @@ const maxPooled = 64 << 10
 // encode returns v as JSON, without escaping for HTML. A panic in a MarshalJSON is an error.
 func encode(v any) (b []byte, err error) {
 	if raw, ok := v.(json.RawMessage); ok && len(raw) > 0 {
-		if !json.Valid(raw) {
-			return nil, fmt.Errorf("json.RawMessage is not JSON")
+		if !json.Valid(raw) || !utf8.Valid(raw) {
+			return nil, errors.New("a json.RawMessage is not JSON in UTF-8")
 		}
-		return raw, nil
+		return bytes.TrimLeft(raw, " \t\r\n"), nil
 	}
 	defer func() {
 		if v := recover(); v != nil {
@@ -41,6 +42,9 @@ func encode(v any) (b []byte, err error) {
 	if err := enc.Encode(v); err != nil {
 		return nil, err
 	}
+	if !utf8.Valid(buf.Bytes()) {
+		return nil, errors.New("a MarshalJSON or json.RawMessage in it is not UTF-8")
+	}
 	return bytes.Clone(bytes.TrimSuffix(buf.Bytes(), []byte("\n"))), nil
 }
 
@@ -48,7 +52,7 @@ func encode(v any) (b []byte, err error) {
 func appendError(dst []byte, e *Error, requestID string) []byte {
 	code, message := e.code(), e.Message
 	if code == CodeInternal {
-		message = defaultMessage(CodeInternal)
+		message = CodeInternal.text()
 	}
 	dst = append(dst, `{"error":`...)
 	dst = strictjson.AppendQuote(dst, message)

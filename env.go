@@ -47,10 +47,10 @@ func ConfigFromEnv(base Config) (Config, error) {
 		c.JWT.Issuer = v
 	}
 	if v := env.secret("JWT_PRIVATE_KEY"); v != "" {
-		c.JWT.PrivateKey = Secret(pemLines(v))
+		c.JWT.PrivateKey = Secret(v)
 	}
 	if v := env.secret("JWT_PUBLIC_KEY"); v != "" {
-		c.JWT.PublicKeys = pemLines(v)
+		c.JWT.PublicKeys = v
 	}
 	if v := env.secret("SECRET_KEY_BASE"); v != "" {
 		if len(v) < minSecretBytes {
@@ -174,14 +174,6 @@ func withoutPath(err error) error {
 		return fmt.Errorf("cannot %s the file: %w", e.Op, e.Err)
 	}
 	return err
-}
-
-// pemLines undoes the spelling \n of line breaks in PEM, for environments whose variables have one line.
-func pemLines(s string) string {
-	if strings.HasPrefix(s, "-----BEGIN ") {
-		return strings.ReplaceAll(s, `\n`, "\n")
-	}
-	return s
 }
 
 // DeriveKey derives a key of length bytes from SecretKeyBase for one purpose, such as "session cookies", by HKDF with SHA-256

@@ -63,8 +63,6 @@ func TestConfigFromEnv(t *testing.T) {
 		{"JWT_ISSUER", map[string]string{"JWT_ISSUER": "acme"}, func(c mooncore.Config) string { return c.JWT.Issuer }, "acme"},
 		{"JWT_PRIVATE_KEY left", nil, privateKey, "base private"},
 		{"JWT_PRIVATE_KEY", map[string]string{"JWT_PRIVATE_KEY": "pem"}, privateKey, "pem"},
-		{"JWT_PRIVATE_KEY on one line", map[string]string{"JWT_PRIVATE_KEY": `-----BEGIN X-----\nAA==\n-----END X-----`},
-			privateKey, "-----BEGIN X-----\nAA==\n-----END X-----"},
 		{"JWT_PRIVATE_KEY_FILE", map[string]string{"JWT_PRIVATE_KEY_FILE": writeFile(t, "pem in file\n")}, privateKey, "pem in file"},
 		{"JWT_PUBLIC_KEY left", nil, publicKeys, "base public"},
 		{"JWT_PUBLIC_KEY", map[string]string{"JWT_PUBLIC_KEY": `{"keys":[]}`}, publicKeys, `{"keys":[]}`},

@@ -28,6 +28,9 @@ type Error struct {
 
 // Error returns the code, the message and the cause, for logs. Never send it to a client.
 func (e *Error) Error() string {
+	if e == nil {
+		return "a nil *mooncore.Error"
+	}
 	var b strings.Builder
 	b.WriteString(string(e.code()))
 	if e.Message != "" && e.Message != string(e.Code) {
@@ -45,10 +48,15 @@ func (e *Error) Error() string {
 }
 
 // Unwrap returns the cause.
-func (e *Error) Unwrap() error { return e.Err }
+func (e *Error) Unwrap() error {
+	if e == nil {
+		return nil
+	}
+	return e.Err
+}
 
 func (e *Error) code() Code {
-	if e.Code == "" {
+	if e == nil || e.Code == "" {
 		return CodeInternal
 	}
 	return e.Code
@@ -106,37 +114,109 @@ const (
 	CodeDeadlineExceeded     Code = "deadline_exceeded"      // 504
 )
 
+// codes has all codes: the HTTP status, and what a client reads when a program gave no text.
+var codes = map[Code]struct {
+	status int
+	text   string
+}{
+	CodeInvalidArgument:      {http.StatusBadRequest, "Invalid argument"},
+	CodeUnauthenticated:      {http.StatusUnauthorized, "Access denied"},
+	CodePermissionDenied:     {http.StatusForbidden, "Access denied"},
+	CodeNotFound:             {http.StatusNotFound, "Not found"},
+	CodeMethodNotAllowed:     {http.StatusMethodNotAllowed, "Method not allowed"},
+	CodeAlreadyExists:        {http.StatusConflict, "Already exists"},
+	CodeFailedPrecondition:   {http.StatusPreconditionFailed, "Failed precondition"},
+	CodeTooLarge:             {http.StatusRequestEntityTooLarge, "Payload too large"},
+	CodeUnsupportedMediaType: {http.StatusUnsupportedMediaType, "Unsupported media type"},
+	CodeValidationFailed:     {http.StatusUnprocessableEntity, "validation_failed"},
+	CodeRateLimited:          {http.StatusTooManyRequests, "Rate limited"},
+	CodeCanceled:             {499, "Canceled"}, // nginx's "client closed request": no registered status says it
+	CodeInternal:             {http.StatusInternalServerError, "Internal Server Error"},
+	CodeUnavailable:          {http.StatusServiceUnavailable, "Unavailable"},
+	CodeDeadlineExceeded:     {http.StatusGatewayTimeout, "Deadline exceeded"},
+}
+
 // HTTPStatus returns the HTTP status of the code, 500 for one that is not listed here.
 func (c Code) HTTPStatus() int {
-	switch c {
-	case CodeInvalidArgument:
-		return http.StatusBadRequest
-	case CodeUnauthenticated:
-		return http.StatusUnauthorized
-	case CodePermissionDenied:
-		return http.StatusForbidden
-	case CodeNotFound:
-		return http.StatusNotFound
-	case CodeMethodNotAllowed:
-		return http.StatusMethodNotAllowed
-	case CodeAlreadyExists:
-		return http.StatusConflict
-	case CodeFailedPrecondition:
-		return http.StatusPreconditionFailed
-	case CodeTooLarge:
-		return http.StatusRequestEntityTooLarge
-	case CodeUnsupportedMediaType:
-		return http.StatusUnsupportedMediaType
-	case CodeValidationFailed:
-		return http.StatusUnprocessableEntity
-	case CodeRateLimited:
-		return http.StatusTooManyRequests
-	case CodeCanceled:
-		return 499 // nginx's "client closed request": no registered status says it
-	case CodeUnavailable:
-		return http.StatusServiceUnavailable
-	case CodeDeadlineExceeded:
-		return http.StatusGatewayTimeout
+	if known, ok := codes[c]; ok {
+		return known.status
 	}
 	return http.StatusInternalServerError
+}
+
+// text is what a client reads when a program gave a code and nothing else.
+func (c Code) text() string {
+	if known, ok := codes[c]; ok {
+		return known.text
+	}
+	return codes[CodeInternal].text
+}
+
+// The errors that the framework itself answers, with the texts of PROTOCOL.md section 2.
+var (
+	errUndefinedAction      = &Error{Code: CodeNotFound, Message: "Undefined action"}
+	errNoAction             = &Error{Code: CodeInvalidArgument, Message: "Undefined action"}
+	errUnauthenticated      = &Error{Code: CodeUnauthenticated, Message: "Access denied"}
+	errInvalidToken         = &Error{Code: CodeUnauthenticated, Message: textInvalidToken}
+	errTokenExpired         = &Error{Code: CodeUnauthenticated, Message: textTokenExpired}
+	errPermissionDenied     = &Error{Code: CodePermissionDenied, Message: "Access denied"}
+	errOrigin               = &Error{Code: CodePermissionDenied, Message: "Origin not allowed"}
+	errHost                 = &Error{Code: CodePermissionDenied, Message: "Host not allowed"}
+	errMethodNotAllowed     = &Error{Code: CodeMethodNotAllowed, Message: CodeMethodNotAllowed.text()}
+	errTooLarge             = &Error{Code: CodeTooLarge, Message: CodeTooLarge.text()}
+	errUnsupportedMediaType = &Error{Code: CodeUnsupportedMediaType, Message: CodeUnsupportedMediaType.text()}
+	errShuttingDown         = &Error{Code: CodeUnavailable, Message: "Shutting down"}
+	errOverloaded           = &Error{Code: CodeUnavailable, Message: "Too many connections"}
+)
+
+// asError returns err as the [*Error] that a client gets to see: faults of fields that were joined are merged, and whatever
+// was not meant for a client is internal. It keeps err as the cause if there is more to it, for the log. A nil *Error and an
+// error whose methods panic are internal as well.
+func asError(err error) (e *Error) {
+	defer func() {
+		if v := recover(); v != nil {
+			e = &Error{Code: CodeInternal, Message: CodeInternal.text(), Err: fmt.Errorf("an error of type %T panicked: %v", err, v)}
+		}
+	}()
+	if joined, ok := err.(interface{ Unwrap() []error }); ok {
+		if merged := mergeFaults(joined.Unwrap()); merged != nil {
+			return merged
+		}
+	}
+	found, ok := errors.AsType[*Error](err)
+	if !ok || found == nil {
+		code := CodeOf(err)
+		return &Error{Code: code, Message: code.text(), Err: err}
+	}
+	direct := error(found) == err
+	if direct && found.Code != "" && found.Message != "" {
+		return found
+	}
+	filled := *found
+	filled.Code = found.code()
+	if filled.Message == "" {
+		filled.Message = filled.Code.text()
+	}
+	if !direct {
+		filled.Err = err
+	}
+	return &filled
+}
+
+// mergeFaults returns one validation error for errors that are nothing but faults of fields, else nil.
+func mergeFaults(errs []error) *Error {
+	merged := &Error{Code: CodeValidationFailed, Message: string(CodeValidationFailed), Fields: map[string][]string{}}
+	if len(errs) == 0 {
+		return nil
+	}
+	for _, err := range errs {
+		e, ok := errors.AsType[*Error](err)
+		if !ok || e.Code != CodeValidationFailed || len(e.Fields) == 0 {
+			return nil
+		}
+		for field, texts := range e.Fields {
+			merged.Fields[field] = append(merged.Fields[field], texts...)
+		}
+	}
+	return merged
 }

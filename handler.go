@@ -127,7 +127,7 @@ var errInvalidParams = &Error{Code: CodeInvalidArgument, Message: "Invalid param
 
 // decodeInput validates params and decodes them into in, a pointer to what input describes.
 func decodeInput(input *spec, params []byte, in any) error {
-	if input.kind == kindStruct && len(input.set.fields) == 0 && !input.validates() {
+	if input.kind == kindStruct && !input.pointer && len(input.set.fields) == 0 && !input.validates() {
 		return nil
 	}
 	if len(params) == 0 {

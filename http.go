@@ -9,6 +9,7 @@ import (
 	"mime/multipart"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -22,6 +23,9 @@ const (
 
 	// formMemory is how much of the files of a form is held in memory; the rest waits in temporary files.
 	formMemory = 1 << 20
+
+	// kernelBody is a body that the kernel takes from us whether the client reads or not. A larger one gets a deadline.
+	kernelBody = 64 << 10
 
 	maxRequestID = 128
 
@@ -252,6 +256,9 @@ func (s *Server) bodyLimit(req *Request) int64 {
 		}
 		return min(s.maxBytes, 1<<20) // it will be refused; read little
 	}
+	if req.Identity.User == "" {
+		return s.maxPublicBytes
+	}
 	return s.maxBytes
 }
 
@@ -408,6 +415,16 @@ func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h.Set("Content-Type", "application/json; charset=utf-8")
 	h.Set("X-Content-Type-Options", "nosniff")
 	h.Set("Cache-Control", "no-store")
+	if len(body) <= kernelBody {
+		w.WriteHeader(status)
+		w.Write(body) // the client may be gone: nobody is left to tell
+		return
+	}
+	h.Set("Content-Length", strconv.Itoa(len(body)))
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Now().Add(bodyTime + time.Duration(len(body)>>20)*time.Second))
 	w.WriteHeader(status)
-	w.Write(body) // the client may be gone: nobody is left to tell
+	w.Write(body)
+	_ = rc.Flush()
+	_ = rc.SetWriteDeadline(time.Time{})
 }

@@ -316,6 +316,13 @@ func TestInnerListener(t *testing.T) {
 			return nil
 		},
 	}})
+	eventually(t, "the inner listener is open", func() bool {
+		conn, err := net.Dial("tcp", inner)
+		if err == nil {
+			conn.Close()
+		}
+		return err == nil
+	})
 	for path, want := range map[string][2]int{ // inside, outside
 		"/livez": {200, 200}, "/readyz": {200, 200}, "/health": {200, 200}, "/debug/pprof/": {200, 404}, "/debug/pprof/goroutine": {200, 404},
 		"/debug/pprof/cmdline": {200, 404}, "/metrics": {200, 404}, "/run/whoami": {404, 405},

@@ -332,6 +332,15 @@ func (t *tokens) current(v *verified) error {
 // revoke takes effect at once, for cached tokens too. Connections that are open must ask revoked.
 func (t *tokens) revoke(r Revocation) { t.revocations.add(t.fullRevocation(r), time.Now()) }
 
+// refuses reports whether id may not come in any more: its token is revoked, or, of what Config.Authenticate said, its TokenID.
+// Such an Identity has no iat: the revocation of a user ends the connections of that moment, and the program refuses new ones.
+func (t *tokens) refuses(id Identity) bool {
+	if !id.token {
+		return id.TokenID != "" && t.revoked(Identity{TokenID: id.TokenID})
+	}
+	return t.revoked(id)
+}
+
 // revoked reports whether the token that id came with is refused by now. An Identity that came with no token counts as issued
 // before all revocations of its user.
 func (t *tokens) revoked(id Identity) bool {

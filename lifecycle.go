@@ -16,6 +16,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"syscall"
 	"time"
 
@@ -70,7 +71,7 @@ func (s *Server) Run(ctx context.Context) error {
 		Handler: s, ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
 	}
 	innerServer := &http.Server{
-		Handler: localHost(s.inner()), ReadHeaderTimeout: headerTimeout, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
+		Handler: localHost(s.inner()), ReadHeaderTimeout: headerTimeout, ReadTimeout: bodyTime, IdleTimeout: keepAlive, MaxHeaderBytes: maxHeaderBytes, ErrorLog: errorLog,
 	}
 	failed := make(chan error, 2)
 	serve := func(server *http.Server, l net.Listener) {
@@ -78,9 +79,11 @@ func (s *Server) Run(ctx context.Context) error {
 			failed <- err
 		}
 	}
-	go serve(server, listener)
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	serving.Go(func() { serve(server, listener) })
 	if inner != nil {
-		go serve(innerServer, inner)
+		serving.Go(func() { serve(innerServer, inner) })
 	}
 	s.logStart(listener, inner)
 
@@ -249,22 +252,35 @@ func (s *Server) drain(ctx context.Context) error {
 }
 
 // abandon ends what New started, for a server that never served.
-func (s *Server) abandon() error { return s.stop(context.Background()) }
+func (s *Server) abandon() error {
+	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
+	defer cancel()
+	return s.stop(ctx)
+}
 
-// stop ends extensions and the broker.
+// stop ends the goroutines of Go, the checks and the broker.
 func (s *Server) stop(ctx context.Context) error {
 	s.stopBackground()
-	ended := make(chan struct{})
-	go func() {
-		s.workers.Wait()
-		s.callers.Wait()
-		close(ended)
-	}()
-	err := errors.Join(waitFor(ctx, ended), s.health.shutdown(ctx))
+	err := errors.Join(
+		within(ctx, func() error { s.workers.Wait(); s.callers.Wait(); return nil }),
+		s.health.shutdown(ctx),
+	)
 	if s.hub != nil {
-		err = errors.Join(err, s.hub.Close())
+		err = errors.Join(err, within(ctx, s.hub.Close))
 	}
 	return err
+}
+
+// within runs fn, and returns its error or, if that comes first, the one of ctx.
+func within(ctx context.Context, fn func() error) error {
+	ended := make(chan error, 1)
+	go func() { ended <- fn() }()
+	select {
+	case err := <-ended:
+		return err
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // closeSockets tells every connection to come back later, in batches.

@@ -508,29 +508,27 @@ func TestShutdownLetsRunningActionsFinish(t *testing.T) {
 
 // A call that is read while the connection waits for a slow one, to close, is refused: it is not dropped.
 func TestWebSocketCallDuringTheDrainIsRefused(t *testing.T) {
-	p, cfg := newParts()
-	cfg.DrainDelay = 0
-	srv := serve(t, cfg)
-	s := srv.dial()
-	s.send(`{"action":"wait","rayid":1}`)
-	<-p.running
-	stopped := make(chan error, 1)
-	go func() { stopped <- srv.stop() }()
-	eventually(t, "calls are refused", func() bool {
-		_, err := srv.Call(t.Context(), &mooncore.Request{Action: "quick"})
-		return mooncore.CodeOf(err) == mooncore.CodeUnavailable
+	synctest.Test(t, func(t *testing.T) {
+		p, cfg := newParts()
+		cfg.DrainDelay = 0
+		srv, _ := serveInMemory(t, cfg)
+		s := srv.dial()
+		s.send(`{"action":"wait","rayid":1}`)
+		<-p.running
+		stopped := make(chan error, 1)
+		go func() { stopped <- srv.stop() }()
+		synctest.Wait() // for the call, and nothing else
+		s.send(`{"action":"quick","rayid":{"a":[2]}}`)
+		s.send("ping") // read after the call, and answered at once: so the call was read, too
+		s.expect("pong")
+		close(p.release)
+		s.expect(`["response","done",1]`)
+		s.expect(`["response",{"error":"Shutting down","code":"unavailable"},{"a":[2]}]`)
+		s.expectClose(1012)
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
 	})
-	time.Sleep(20 * time.Millisecond) // let it come to the connection
-	s.send(`{"action":"quick","rayid":{"a":[2]}}`)
-	s.send("ping") // read after the call, and answered at once: so the call was read, too
-	s.expect("pong")
-	close(p.release)
-	s.expect(`["response","done",1]`)
-	s.expect(`["response",{"error":"Shutting down","code":"unavailable"},{"a":[2]}]`)
-	s.expectClose(1012)
-	if err := <-stopped; err != nil {
-		t.Error(err)
-	}
 }
 
 // An action that never ends costs the time of the context, and nobody else their end.
@@ -558,13 +556,21 @@ func TestShutdownReturnsWhenItsContextEnds(t *testing.T) {
 			server := &http.Server{Handler: srv}
 			go server.Serve(listener)
 			addr := listener.Addr().String()
-			go http.Get("http://" + addr + "/readyz") // the check runs until it is cancelled, or for 2 s
+			var requests sync.WaitGroup
+			defer requests.Wait()
+			post := func(path string) {
+				requests.Go(func() {
+					if resp, err := http.Post("http://"+addr+path, "application/json", strings.NewReader("{}")); err == nil {
+						resp.Body.Close()
+					}
+				})
+			}
 
 			s, _ := dialURL(t, "ws://"+addr+"/ws", nil)
 			if by == "ws" {
 				s.send(`{"action":"stuck"}`)
 			} else {
-				go http.Post("http://"+addr+"/run/stuck", "application/json", strings.NewReader("{}"))
+				post("/run/stuck")
 			}
 			<-running
 			ctx, cancel := context.WithTimeout(context.Background(), 100*time.Millisecond)

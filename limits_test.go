@@ -234,7 +234,9 @@ func TestParkedStrangers(t *testing.T) {
 		start := time.Now()
 		var parked []*socket
 		for range 3 {
-			parked = append(parked, srv.dial())
+			conn := srv.dial()
+			conn.ask("ping")
+			parked = append(parked, conn)
 		}
 		if c, resp := dialURL(t, "ws://"+srv.addr+"/ws", srv.client); c != nil || resp.StatusCode != 503 || resp.Header.Get("Retry-After") == "" {
 			t.Errorf("a fourth stranger: %v", resp.Status)
@@ -268,6 +270,8 @@ func TestTenantConns(t *testing.T) {
 	srv := serve(t, cfg)
 	id := mooncore.Identity{User: "alice", Tenant: "t"}
 	first, second := srv.dialAs(id), srv.dialAs(id)
+	first.ask("ping")
+	second.ask("ping") // both are registered
 	token := srv.token(id)
 	if c, resp := dialURL(t, "ws://"+srv.addr+"/ws", srv.client, "Authorization", "Bearer "+token); c != nil || resp.StatusCode != 503 {
 		t.Errorf("a third connection: %v", resp.Status)
@@ -282,7 +286,10 @@ func TestTenantConns(t *testing.T) {
 	srv.dialAs(mooncore.Identity{User: "alice", Tenant: "t2"}).ask("ping")
 	second.send("quit")
 	second.expectClose(1000)
-	eventually(t, "there is a place again", func() bool { return strings.HasPrefix(stranger.ask(`["jwt","`+token+`"]`), `["jwt",{`) })
+	eventually(t, "there is a place again", func() bool { return len(srv.Conns()) == 3 })
+	if got := stranger.ask(`["jwt","` + token + `"]`); !strings.HasPrefix(got, `["jwt",{`) {
+		t.Errorf("a login where there is a place: %s", got)
+	}
 }
 
 func TestChannelsOfAConnection(t *testing.T) {

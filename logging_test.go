@@ -183,7 +183,7 @@ func TestSecretsAreNeverSeen(t *testing.T) {
 				{Name: "layer", Allow: mooncore.Public, Handler: failing(nil), Middleware: []mooncore.Middleware{
 					mooncore.Before(func(context.Context, *mooncore.Request) (context.Context, error) { return nil, marshalCause })}},
 			},
-			Channels: []mooncore.Channel{{Name: "no", Allow: mooncore.Public, Join: func(context.Context, mooncore.Identity, string) error { return joinCause }}},
+			Channels: []mooncore.Channel{{Name: "no", Allow: mooncore.Authenticated, Join: func(context.Context, mooncore.Identity, string) error { return joinCause }}},
 		}},
 	}
 	srv := serve(t, cfg)

@@ -35,6 +35,8 @@ type live struct {
 	scheme string // of URLs, and its twin for WebSocket
 	client *http.Client
 	stop   func() error // ends Run, once, and returns its error
+
+	patience time.Duration
 }
 
 // serve starts a server that runs until the test ends, in development mode. It listens on cfg.Listener, or else on loopback.
@@ -69,7 +71,7 @@ func serve(t testing.TB, cfg mooncore.Config) *live {
 			t.Errorf("Run: %v", err)
 		}
 	})
-	return &live{srv, t, cfg.Listener.Addr().String(), "http", &http.Client{Transport: transport}, stop}
+	return &live{srv, t, cfg.Listener.Addr().String(), "http", &http.Client{Transport: transport}, stop, patience}
 }
 
 // serveInMemory is serve for bubbles of testing/synctest.
@@ -77,7 +79,9 @@ func serveInMemory(t testing.TB, cfg mooncore.Config) (*live, *pipeListener) {
 	t.Helper()
 	pipe := &pipeListener{conns: make(chan net.Conn), closed: make(chan struct{})}
 	cfg.Listener = pipe
-	return serve(t, cfg), pipe
+	srv := serve(t, cfg)
+	srv.patience = 5 * time.Minute
+	return srv, pipe
 }
 
 // A pipeListener accepts the connections that dial makes.
@@ -162,13 +166,14 @@ func (l *live) call(action, params string, header ...string) (*http.Response, st
 	return l.request(http.MethodPost, "/run/"+action, params, header...)
 }
 
-// patience is how long a socket waits for a frame. It is long, since it is in fake time that tests wait for something.
-const patience = 100 * time.Second
+// patience is how long a socket waits for a frame; in a bubble, where time is fake, it is minutes.
+const patience = 5 * time.Second
 
 // A socket is a WebSocket client that takes frames as they are.
 type socket struct {
-	t  testing.TB
-	ws *websocket.Conn
+	t        testing.TB
+	ws       *websocket.Conn
+	patience time.Duration
 }
 
 // dialURL opens a WebSocket. It returns nil and the response if the server refuses it.
@@ -198,7 +203,7 @@ func dialURL(t testing.TB, url string, client *http.Client, header ...string) (*
 	}
 	c.SetReadLimit(-1)
 	t.Cleanup(func() { c.CloseNow() })
-	return &socket{t, c}, resp
+	return &socket{t, c, patience}, resp
 }
 
 // dial opens a WebSocket.
@@ -208,6 +213,7 @@ func (l *live) dial(header ...string) *socket {
 	if s == nil {
 		l.t.Fatalf("the upgrade was refused: %s", resp.Status)
 	}
+	s.patience = l.patience
 	return s
 }
 
@@ -229,7 +235,7 @@ func (s *socket) send(frame string) {
 // read returns the next frame, or the close code.
 func (s *socket) read() (string, websocket.CloseError) {
 	s.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	ctx, cancel := context.WithTimeout(context.Background(), s.patience)
 	defer cancel()
 	_, b, err := s.ws.Read(ctx)
 	if err == nil {

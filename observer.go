@@ -7,14 +7,14 @@ import (
 
 // An Observer watches a server: calls and their steps, connections and their frames. Metrics, traces and developer tools are
 // Observers. Its methods are called in the goroutine that does the work, concurrently, and delay it: they must be quick and
-// must not panic. What they get is read-only and, but for a [*Conn], good until they return. A server without Observers pays
+// must neither panic nor call the server. What they get is read-only and, but for a [*Conn], good until they return. A server without Observers pays
 // nothing for them. Embed [NopObserver] to implement some of the methods only.
 type Observer interface {
 	// CallStart is called for each call before its access is checked. The context that it returns is the call's.
 	CallStart(ctx context.Context, req *Request) context.Context
 
-	// CallStep is called when a step of a call ended: "access", "params", each middleware and "handler". The duration of a
-	// middleware includes what is further in.
+	// CallStep is called when a step of a call ended: "access", "params", "handler", and "middleware <n>.<i>" for the one with
+	// index i of the router (n is 0) or the action (1). The duration of a middleware includes what is further in.
 	CallStep(ctx context.Context, req *Request, step string, took time.Duration, err error)
 
 	// CallEnd is called once for each CallStart, when the result is known and before it is sent.

@@ -61,6 +61,8 @@ func (r *Request) Server() *Server { return r.server }
 func (r *Request) RayID() json.RawMessage { return r.rayID }
 
 // Tenant returns the caller's tenant, with the caller's scope.
+//
+// Anonymous callers are in a tenant of their own, where nobody joins a channel: what is published there reaches nobody.
 func (r *Request) Tenant() Tenant {
 	t := Tenant{server: r.server, app: r.Identity.App, name: r.Identity.Tenant, scope: r.Identity.Scope, pool: r.server.pools[0]}
 	if r.conn != nil {
@@ -81,12 +83,7 @@ func (r *Request) Send(_ context.Context, event string, payload any) error {
 	if r.conn == nil {
 		return errNotWebSocket
 	}
-	frame, err := eventFrame(event, payload)
-	if err != nil {
-		return err
-	}
-	r.conn.deliver(frame, time.Now().UnixNano())
-	return nil
+	return r.conn.Send(event, payload)
 }
 
 // Join makes the calling connection a member of a channel of its scope, whatever the channel's Allow says: the handler has
@@ -99,7 +96,7 @@ func (r *Request) Join(ctx context.Context, channel string) error {
 	if !validChannelName(channel) {
 		return Errorf(CodeInvalidArgument, "no channel's name: %q", channel)
 	}
-	if !r.conn.join(ctx, channel, nil) {
+	if !r.conn.join(ctx, &r.Identity, channel, nil) {
 		return Errorf(CodeFailedPrecondition, "The connection can't join")
 	}
 	return nil
@@ -111,7 +108,7 @@ func (r *Request) Leave(_ context.Context, channel string) error {
 	if r.conn == nil {
 		return errNotWebSocket
 	}
-	r.conn.leave(channel)
+	r.conn.leave(&r.Identity, channel)
 	return nil
 }
 
@@ -144,8 +141,8 @@ type Identity struct {
 	// Claims are all claims of the token, or what Config.Authenticate put here.
 	Claims map[string]any
 
-	// issued is the token's iat in Unix seconds, for revocations. 0 when there was no token.
-	issued int64
+	token  bool  // it came by a token that JWT verified
+	issued int64 // the token's iat in Unix seconds, for revocations; 0 without one
 }
 
 // A File came with a call. It is good until the call ends.

@@ -113,3 +113,11 @@ func laterExpiry(a, b time.Time) time.Time {
 	}
 	return b
 }
+
+// covers reports whether the revocation refuses what id came with. An Identity without a token counts as issued before it.
+func (r *Revocation) covers(id *Identity) bool {
+	if r.TokenID != "" {
+		return id.TokenID == r.TokenID
+	}
+	return id.User != "" && id.User == r.User && id.Tenant == r.Tenant && id.App == r.App && id.issued <= r.IssuedUntil.Unix()
+}

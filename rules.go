@@ -515,14 +515,18 @@ func (b *ruleBuilder) listOf() error {
 	}
 	b.rule.needs = strictjson.Array
 	b.rule.say = func(v *value) string {
+		var faults itemFaults
 		i := 0
 		for item := range strictjson.Elements(v.raw) {
-			if fault := itemFault(text, item, strictjson.KindOf(item)); fault != "" {
-				return indexText(i, fault)
+			if present(item) {
+				faults.add(i, itemFault(text, item, strictjson.KindOf(item)))
+			}
+			if len(faults) >= maxFaults {
+				break
 			}
 			i++
 		}
-		return ""
+		return faults.String()
 	}
 	item := b.values[0].text
 	if item == "float" {
@@ -531,8 +535,6 @@ func (b *ruleBuilder) listOf() error {
 	b.describe("items", []byte(`{"type":"`+item+`"}`))
 	return nil
 }
-
-func indexText(i int, text string) string { return "index " + strconv.Itoa(i) + ": " + text }
 
 func (b *ruleBuilder) items() error {
 	n, raw, err := b.count()

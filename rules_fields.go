@@ -99,6 +99,8 @@ func (b *ruleBuilder) greaterThan() error {
 		switch {
 		case limit.kind == strictjson.Number && v.kind != strictjson.Number:
 			return textNumber
+		case v.kind == strictjson.Number && limit.kind != strictjson.Number:
+			return b.values[0].text + " " + textNumber
 		case limit.kind != v.kind:
 		case v.kind == strictjson.Number:
 			greater = v.number().Compare(limit.number()) > 0

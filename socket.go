@@ -36,7 +36,7 @@ func (s socket) Urgent(_ *ws.Conn, typ ws.Type, data []byte) bool {
 		s.send("pong")
 		return true
 	case "time":
-		s.ws.Send(ws.Text, append(strconv.AppendInt([]byte(`["server_time",`), time.Now().UnixMilli(), 10), byte(93)))
+		s.ws.Send(ws.Text, append(strconv.AppendInt([]byte(`["server_time",`), time.Now().UnixMilli(), 10), ']'))
 		return true
 	}
 	return false
@@ -53,6 +53,7 @@ func (s socket) Message(_ *ws.Conn, typ ws.Type, data []byte) {
 		s.sendChannels()
 		return
 	case "quit":
+		s.overlapping.Wait() // what was called before is answered before
 		s.ws.Close(ws.CodeNormal, "")
 		return
 	}
@@ -64,7 +65,7 @@ func (s socket) Message(_ *ws.Conn, typ ws.Type, data []byte) {
 	}
 	switch {
 	case kind == strictjson.Object:
-		s.dispatch(data, got, err, nil)
+		s.call(data, got, err, nil)
 	case kind == strictjson.Array && err == nil && s.command(data):
 	default:
 		s.send(`["socket_error","unknown_message"]`)
@@ -87,14 +88,14 @@ func (s socket) command(data []byte) bool {
 	case "join":
 		answered := false
 		if isString && validChannelName(arg) && s.mayJoin(arg) {
-			s.join(s.ws.Context(), arg, func() { answered = true; s.sendChannels() })
+			s.join(s.ws.Context(), s.current(), arg, func() { answered = true; s.sendChannels() })
 		}
 		if !answered {
 			s.sendChannels()
 		}
 	case "leave":
 		if isString && validChannelName(arg) {
-			s.leave(arg)
+			s.leave(s.current(), arg)
 		}
 		s.sendChannels()
 	default:
@@ -172,7 +173,7 @@ func (s socket) binary(data []byte) {
 			meta, payload := data[2:2+n], data[2+n:]
 			kind, err := strictjson.Scan(meta, frameMembers, got[:])
 			if _, syntax := errors.AsType[*strictjson.SyntaxError](err); !syntax && kind == strictjson.Object {
-				s.dispatch(meta, got, err, []File{{Type: "application/octet-stream", Size: int64(len(payload)), data: payload}})
+				s.call(meta, got, err, []File{{Type: "application/octet-stream", Size: int64(len(payload)), data: payload}})
 				return
 			}
 		}
@@ -180,13 +181,13 @@ func (s socket) binary(data []byte) {
 	s.send(`["socket_error","json_decode_failed"]`)
 }
 
-// dispatch runs the call of a frame: in place, or beside others when the server lets calls of a connection overlap and the
+// call runs the call of a frame: in place, or beside others when the server lets calls of a connection overlap and the
 // client can tell their responses apart.
-func (s socket) dispatch(params []byte, got [2][]byte, fault error, files []File) {
+func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 	action, isString := strictjson.Unquote(got[0])
 	req := &Request{
 		Action: action, Params: params, Files: files, Source: "ws",
-		RemoteAddr: s.addr, server: s.server, conn: s.Conn, rayID: got[1], size: int64(len(params)),
+		Identity: *s.current(), RemoteAddr: s.addr, server: s.server, conn: s.Conn, rayID: got[1], size: int64(len(params)),
 	}
 	for _, f := range files {
 		req.size += f.Size
@@ -210,8 +211,16 @@ func (s socket) dispatch(params []byte, got [2][]byte, fault error, files []File
 		req.Files[i].data = bytes.Clone(req.Files[i].data)
 	}
 	s.calls <- struct{}{}
+	s.overlapping.Add(1)
 	s.server.callers.Go(func() {
-		defer func() { <-s.calls }()
+		defer func() {
+			s.overlapping.Done()
+			<-s.calls
+			if v := recover(); v != nil { // of an Observer or a slog.Handler: respond has closed the connection
+				p := newPanicError(v)
+				s.server.log.Error("connection panicked", "conn", s.id, "cause", p, "stack", string(p.stack))
+			}
+		}()
 		s.respond(req, nil)
 	})
 }
@@ -227,7 +236,6 @@ func (s socket) respond(req *Request, fault error) {
 			s.ws.Close(ws.CodeInternal, "internal error")
 		}
 	}()
-	req.Identity = *s.current()
 	result, e := s.server.answer(s.ws.Context(), req, fault)
 	b := make([]byte, 0, len(result)+len(req.rayID)+64)
 	b = append(b, `["response",`...)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"reflect"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -226,6 +227,7 @@ func (c *checker) list(s *spec, raw []byte) string {
 		return ""
 	}
 	length, i := len(c.path), 0
+	var faults itemFaults
 	for member := range strictjson.Elements(raw) {
 		c.enter(strconv.Itoa(i))
 		text := c.item(s.elem, member)
@@ -234,16 +236,24 @@ func (c *checker) list(s *spec, raw []byte) string {
 			text = ""
 		}
 		c.path = c.path[:length]
-		if text != "" {
-			return indexText(i, text)
-		}
-		if c.err != nil || len(c.faults) >= maxFaults {
+		if faults.add(i, text); c.err != nil || len(c.faults)+len(faults) >= maxFaults {
 			break
 		}
 		i++
 	}
-	return ""
+	return faults.String()
 }
+
+// itemFaults are the faults of a list's items that share the list's path.
+type itemFaults []string
+
+func (f *itemFaults) add(i int, text string) {
+	if text != "" {
+		*f = append(*f, "index "+strconv.Itoa(i)+": "+text)
+	}
+}
+
+func (f itemFaults) String() string { return strings.Join(f, "; ") }
 
 // item checks a value in a list or map, where null is a value of the wrong type unless the Go type has a nil.
 func (c *checker) item(s *spec, raw []byte) string {
@@ -328,20 +338,20 @@ func (s *spec) itemsFault(raw []byte) string {
 	if len(s.rules) == 0 {
 		return "" // nothing comes between
 	}
+	var faults itemFaults
 	i := 0
 	for item := range strictjson.Elements(raw) {
-		text := ""
 		if present(item) {
-			text = s.elem.typeFault(item, strictjson.KindOf(item))
+			faults.add(i, s.elem.typeFault(item, strictjson.KindOf(item)))
 		} else if !s.elem.pointer {
-			text = s.elem.typeText()
+			faults.add(i, s.elem.typeText())
 		}
-		if text != "" {
-			return indexText(i, text)
+		if len(faults) >= maxFaults {
+			break
 		}
 		i++
 	}
-	return ""
+	return faults.String()
 }
 
 // rangeFault returns a text if the Go type is too small for the number.

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"mime/multipart"
 	"net/http"
 	"slices"
@@ -282,6 +283,9 @@ func (c *Conn) Call(action string, params, result any, files ...File) error {
 	case 0:
 		c.write(websocket.MessageText, frame)
 	case 1:
+		if len(frame) > math.MaxUint16 {
+			c.t.Fatalf("%s: params of %d bytes do not fit beside a file", action, len(frame))
+		}
 		binaryFrame := binary.LittleEndian.AppendUint16(nil, uint16(len(frame)))
 		c.write(websocket.MessageBinary, slices.Concat(binaryFrame, frame, files[0].Data))
 	default:

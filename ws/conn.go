@@ -74,13 +74,30 @@ type message struct {
 	data *[]byte
 }
 
-// Accept answers a WebSocket handshake, which may offer the sub-protocols of opts. If it fails, it has written the response.
-//
-// Accept doesn't look at Origin, which the caller has checked. The caller must call Start once; CloseNow before that is allowed.
-// r may be forgotten when Accept has returned.
+// Accept answers a WebSocket handshake with a new Conn: see Conn.Accept.
 func Accept(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, error) {
+	c := New(opts)
+	if err := c.Accept(w, r); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// New returns a connection before its handshake. What is sent on it waits for Accept, so that a program can make it known to others
+// before the peer learns that it is open. The caller must call Accept.
+func New(opts *Options) *Conn {
 	c := &Conn{opts: opts.withDefaults(), done: make(chan struct{})}
 	c.ctx, c.cancel = context.WithCancel(c.opts.Context)
+	c.out.flushing = true // until Accept
+	return c
+}
+
+// Accept answers a WebSocket handshake, which may offer the sub-protocols of the options. If it fails, it has written the response,
+// and the connection is no good. It must be called once.
+//
+// Accept doesn't look at Origin, which the caller has checked. After it the caller must call Start once; CloseNow before that is
+// allowed. r may be forgotten when Accept has returned.
+func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	rw := w
 	if canHijack(w) {
 		rw = &hijacker{w, c} // else Accept refuses, or answers first that r is no handshake at all
@@ -92,11 +109,12 @@ func Accept(w http.ResponseWriter, r *http.Request, opts *Options) (*Conn, error
 		CompressionMode:    websocket.CompressionDisabled,
 	})
 	if err != nil {
-		c.cancel()
-		return nil, err
+		c.lose(CodeLost, "", err, false)
+		return err
 	}
 	c.ws.SetReadLimit(-1) // in.frames limits
-	return c, nil
+	c.opened()
+	return nil
 }
 
 func canHijack(w http.ResponseWriter) bool {
@@ -130,7 +148,9 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	}
 	_ = conn.SetDeadline(time.Time{})
 	c := h.c
+	c.mu.Lock()
 	c.netConn, c.raw = conn, rawConn(conn)
+	c.mu.Unlock()
 	if t, ok := c.raw.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = t.SetWriteBuffer(kernelBuffer)
 	}
@@ -176,20 +196,18 @@ func (c *Conn) Queued() int {
 // Send queues a message, of which it makes a copy. It never blocks on the socket. It returns false if the connection is closing, or
 // closes now because too much waits: Options.SendBytes. Text must be UTF-8, which Send doesn't check.
 func (c *Conn) Send(typ Type, data []byte) bool {
-	queued := c.push(newFrame(byte(typ), data))
-	if queued && c.opts.Trace != nil {
+	if c.opts.Trace != nil && !c.isClosing() {
 		c.opts.Trace(c, true, typ, data)
 	}
-	return queued
+	return c.push(newFrame(byte(typ), data))
 }
 
 // SendPrepared is like Send for a message that many connections receive: its bytes are shared.
 func (c *Conn) SendPrepared(p *Prepared) bool {
-	queued := c.push(p.frame)
-	if queued && c.opts.Trace != nil {
+	if c.opts.Trace != nil && !c.isClosing() {
 		c.opts.Trace(c, true, p.typ, p.frame[p.header:])
 	}
-	return queued
+	return c.push(p.frame)
 }
 
 // A Prepared is a message framed once for all its receivers. It may be used concurrently.
@@ -215,6 +233,9 @@ func (c *Conn) Close(code int, reason string) {
 		code = CodeInternal
 	}
 	c.shut(code, cutReason(reason), nil)
+	c.mu.Lock()
+	c.dropPendingLocked() // also when the peer closed first
+	c.mu.Unlock()
 }
 
 // CloseAfterPending is like Close, once the messages read so far have been handled, and those that come meanwhile, of which it

@@ -57,11 +57,31 @@ func (c *Conn) push(frame []byte) bool {
 		clear(q.frames)
 		q.frames, q.waiting = nil, 0
 		c.shutLocked(errSlow.code, errSlow.reason, errSlow, c.opts.CloseGrace)
-		_ = c.netConn.SetWriteDeadline(q.drainBy)
+		if c.netConn != nil {
+			_ = c.netConn.SetWriteDeadline(q.drainBy)
+		}
 		return false
 	}
 	c.appendLocked(frame)
 	return true
+}
+
+// opened writes what was queued before the handshake.
+func (c *Conn) opened() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	q := &c.out
+	if q.lost {
+		_ = c.raw.Close()
+	}
+	q.flushing = false
+	if b, _ := q.take(); b != nil {
+		q.flushing = true
+		if !q.drainBy.IsZero() { // Close was called: its time begins now
+			q.drainBy = time.Now().Add(c.opts.WriteTimeout)
+		}
+		q.flushers.Go(func() { c.flush(b) })
+	}
 }
 
 func (c *Conn) appendLocked(frame []byte) {
@@ -116,13 +136,17 @@ func (c *Conn) lose(code int, reason string, err error, forget bool) {
 	q.lost = true
 	clear(q.frames)
 	q.frames, q.waiting = nil, 0
+	raw := c.raw
 	c.mu.Unlock()
+	if raw == nil {
+		return // before the handshake
+	}
 	if forget {
-		if t, ok := c.raw.(interface{ SetLinger(sec int) error }); ok {
+		if t, ok := raw.(interface{ SetLinger(sec int) error }); ok {
 			_ = t.SetLinger(0)
 		}
 	}
-	_ = c.raw.Close()
+	_ = raw.Close()
 }
 
 func (c *Conn) endLocked(code int, reason string, err error) {

@@ -63,7 +63,7 @@ func echo(ctx context.Context, params map[string]any) (object, error) {
 	if err != nil {
 		return nil, err
 	}
-	if payload != nil && utf8.Valid(payload) {
+	if payload != nil && mooncore.RequestFrom(ctx).Source == "ws" && utf8.Valid(payload) {
 		params = maps.Clone(params)
 		params["bind"] = string(payload)
 	}
@@ -142,7 +142,7 @@ func bin(ctx context.Context, params raw) (object, error) {
 	return object{"size": len(payload), "sha256": hex.EncodeToString(sum[:]), "meta": params}, err
 }
 
-// payload is what came with a binary frame, or nil.
+// payload is what came with a binary frame, or the first file of a form, or nil.
 func payload(ctx context.Context) ([]byte, error) {
 	files := mooncore.RequestFrom(ctx).Files
 	if len(files) == 0 {

@@ -19,11 +19,11 @@ func forms() []mooncore.Action {
 func valid[In any](context.Context, In) (object, error) { return object{"valid": true}, nil }
 
 type submitForm struct {
-	Title    string   `json:"title"    validate:"required,min_length=2,max_length=5"`
-	Priority int      `json:"priority" validate:"in=1 2 3"`
-	Email    string   `json:"email"    validate:"required,email"`
-	Age      int      `json:"age"      validate:"required,positive,between=18 120"`
-	Tags     []string `json:"tags"     validate:"max_items=3"`
+	Title    string    `json:"title"    validate:"required,min_length=2,max_length=5"`
+	Priority int       `json:"priority" validate:"in=1 2 3"`
+	Email    string    `json:"email"    validate:"required,email"`
+	Age      int       `json:"age"      validate:"required,positive,between=18 120"`
+	Tags     []*string `json:"tags"     validate:"max_items=3"`
 }
 
 type nestedForm struct {

@@ -61,11 +61,11 @@ func withoutPassword(_ context.Context, _ *mooncore.Request, out any, err error)
 		return nil, err
 	}
 	var object map[string]json.RawMessage
-	if json.Unmarshal(b, &object) != nil || object["password"] == nil {
-		return out, nil
+	if json.Unmarshal(b, &object) == nil && object["password"] != nil {
+		delete(object, "password")
+		return object, nil
 	}
-	delete(object, "password")
-	return object, nil
+	return out, nil
 }
 
 func myapp() mooncore.Router {

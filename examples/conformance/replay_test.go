@@ -124,7 +124,8 @@ func (r *replay) differs(t *testing.T, id, recorded string, got []string) {
 		}
 		return
 	}
-	t.Errorf("a difference that docs/compatibility.md lacks:\n| `%s` | `%s` | `%s` | … | %s |", id, recorded, strings.Join(got, "` `"), r.mode)
+	t.Errorf("a difference that docs/compatibility.md lacks:\n| `%s` | `%s` | `%s` | … | %s |", id, recorded,
+		strings.Join(got, "` `"), r.mode)
 }
 
 type httpRecord struct {
@@ -165,7 +166,8 @@ func (r *replay) http(t *testing.T) {
 				sameStatus = true
 			}
 			if !sameBody || !sameStatus {
-				r.differs(t, "http/"+record.ID, fmt.Sprint(want.Status, " ", want.Body), []string{fmt.Sprint(got.status, " ", got.body)})
+				r.differs(t, "http/"+record.ID, fmt.Sprint(want.Status, " ", want.Body),
+					[]string{fmt.Sprint(got.status, " ", got.body)})
 			}
 			if contentType := got.header.Get("Content-Type"); contentType != want.Headers["content-type"] {
 				if contentType != "application/json; charset=utf-8" {
@@ -179,8 +181,9 @@ func (r *replay) http(t *testing.T) {
 
 // statuses are those of the codes, PROTOCOL.md section 2.
 var statuses = map[string]int{
-	"invalid_argument": 400, "validation_failed": 422, "method_not_allowed": 405, "unauthenticated": 401, "permission_denied": 403,
-	"not_found": 404, "already_exists": 409, "failed_precondition": 412, "too_large": 413, "unsupported_media_type": 415,
+	"invalid_argument": 400, "validation_failed": 422, "method_not_allowed": 405, "unauthenticated": 401,
+	"permission_denied": 403,
+	"not_found":         404, "already_exists": 409, "failed_precondition": 412, "too_large": 413, "unsupported_media_type": 415,
 	"rate_limited": 429, "canceled": 499, "internal": 500, "unavailable": 503, "deadline_exceeded": 504,
 }
 
@@ -398,7 +401,8 @@ func (r *replay) send(t *testing.T, c *client, line *wsLine) {
 var described = map[string][]wsraw.Frame{
 	"text with RSV2":                    {{Op: wsraw.Text, RSV: 2, Payload: []byte("ping")}},
 	"binary split after its first byte": split(wsraw.Binary, string(binaryCall(`{"action":"bin","rayid":"fb"}`, "12345")), 1),
-	"split inside a UTF-8 character":    split(wsraw.Text, `{"action":"echo","s":"é"}`, strings.Index(`{"action":"echo","s":"é"}`, "é")+1),
+	"split inside a UTF-8 character": split(wsraw.Text, `{"action":"echo","s":"é"}`,
+		strings.Index(`{"action":"echo","s":"é"}`, "é")+1),
 }
 
 // split is a message in two frames.

@@ -65,7 +65,8 @@ type server struct {
 func start(t *testing.T, env ...string) *server {
 	t.Helper()
 	s := &server{cmd: exec.Command(program)}
-	s.cmd.Env = append([]string{"PORT=0", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "GORACE=atexit_sleep_ms=0"}, env...)
+	s.cmd.Env = append([]string{"PORT=0", "PATH=" + os.Getenv("PATH"), "HOME=" + os.Getenv("HOME"), "GORACE=atexit_sleep_ms=0"},
+		env...)
 	s.cmd.Stderr = &s.stderr
 	stdout, err := s.cmd.StdoutPipe()
 	if err != nil {

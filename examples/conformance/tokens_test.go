@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"encoding/pem"
 	"fmt"
+	"math/big"
 	"strings"
 	"sync"
 	"testing"
@@ -81,7 +82,8 @@ func TestRecordedTokens(t *testing.T) {
 			}
 			t.Run("Authorization", func(t *testing.T) { checkHTTP(t, s, token, want.app, want.roles, want.refused) })
 			for place, header := range map[string]string{
-				"upgrade": "Authorization: Bearer " + token, "sub-protocol": "Sec-WebSocket-Protocol: mooncore.v1, bearer." + token,
+				"upgrade":      "Authorization: Bearer " + token,
+				"sub-protocol": "Sec-WebSocket-Protocol: mooncore.v1, bearer." + token,
 			} {
 				t.Run(place, func(t *testing.T) {
 					c, answer := s.dial(t, header)
@@ -212,7 +214,8 @@ func (i *issuer) token(t *testing.T, header, claims string) string {
 // claims are those of a good token without the named one, and then more.
 func claims(without, more string) string {
 	var parts []string
-	for _, part := range [][2]string{{"user", `"alice"`}, {"app", `"myapp"`}, {"iss", `"myapp"`}, {"aud", `"api"`}, {"exp", `4102444800`}} {
+	for _, part := range [][2]string{{"user", `"alice"`}, {"app", `"myapp"`}, {"iss", `"myapp"`}, {"aud", `"api"`},
+		{"exp", `4102444800`}} {
 		if part[0] != without {
 			parts = append(parts, fmt.Sprintf("%q:%s", part[0], part[1]))
 		}
@@ -251,51 +254,97 @@ func TestTokenRules(t *testing.T) {
 		claim("bidirectional tenant", "", `"tenant":"a\u202eb"`),
 		claim("no app", "app", ""), claim("other app", "app", `"app":"nope"`), claim("empty app", "app", `"app":""`),
 		claim("null app", "app", `"app":null`),
-		ok(claim("tenant", "", `"tenant":"t1"`)), ok(claim("empty tenant", "", `"tenant":""`)), claim("tenant a number", "", `"tenant":5`),
-		claim("tenant _anon", "", `"tenant":"_anon"`), claim("null tenant", "", `"tenant":null`), claim("scope a number", "", `"scope":5`),
+		ok(claim("tenant", "", `"tenant":"t1"`)), ok(claim("empty tenant", "", `"tenant":""`)),
+		claim("tenant a number", "", `"tenant":5`),
+		claim("tenant _anon", "", `"tenant":"_anon"`), claim("null tenant", "", `"tenant":null`),
+		claim("scope a number", "", `"scope":5`),
 		claim("no iss", "iss", ""), claim("other iss", "iss", `"iss":"other"`), claim("iss a list", "iss", `"iss":["myapp"]`),
 		claim("no aud", "aud", ""), claim("other aud", "aud", `"aud":"API"`), claim("empty aud", "aud", `"aud":[]`),
 		ok(claim("aud list", "aud", `"aud":["web","api"]`)), claim("aud list without api", "aud", `"aud":["web"]`),
 		claim("aud list with a number", "aud", `"aud":["api",1]`), claim("aud object", "aud", `"aud":{"api":1}`),
-		claim("no exp", "exp", ""), claim("exp a string", "exp", `"exp":"4102444800"`), claim("exp a float", "exp", `"exp":4102444800.0`),
-		claim("exp with exponent", "exp", `"exp":4.1e9`), claim("exp null", "exp", `"exp":null`), claim("exp negative", "exp", `"exp":-1`),
+		claim("no exp", "exp", ""), claim("exp a string", "exp", `"exp":"4102444800"`),
+		claim("exp a float", "exp", `"exp":4102444800.0`),
+		claim("exp with exponent", "exp", `"exp":4.1e9`), claim("exp null", "exp", `"exp":null`),
+		claim("exp negative", "exp", `"exp":-1`),
 		claim("exp past int64", "exp", `"exp":92233720368547758070`), claim("exp 9e18", "exp", `"exp":9000000000000000000`),
-		ok(claim("nbf past", "", `"nbf":1700000000`)), claim("nbf future", "", `"nbf":4102444000`), claim("nbf a string", "", `"nbf":"1"`),
+		ok(claim("nbf past", "", `"nbf":1700000000`)), claim("nbf future", "", `"nbf":4102444000`),
+		claim("nbf a string", "", `"nbf":"1"`),
 		ok(claim("iat", "", `"iat":1700000000`)), claim("iat a string", "", `"iat":"1"`), claim("jti a number", "", `"jti":1`),
 		claim("two users", "", `"user":"bob"`), claim("User", "", `"User":"bob"`), claim("EXP", "", `"EXP":4102444800`),
-		claim("roleſ", "", `"roleſ":["admin"]`), claim("two of another claim", "", `"x":1,"x":2`), ok(claim("other claims", "", `"x":{"y":[1]}`)),
+		claim("roleſ", "", `"roleſ":["admin"]`), claim("two of another claim", "", `"x":1,"x":2`),
+		ok(claim("other claims", "", `"x":{"y":[1]}`)),
 		raw("claims a list", issuer.token(t, rs256, `[]`)), raw("claims no JSON", issuer.token(t, rs256, `{`)),
 
-		roles(`""`, `[]`), roles(`"Q"`, `[]`), roles(`"QQ2"`, `["user"]`), roles(`"6"`, `["user","editor"]`), roles(`"J"`, `["user"]`),
-		roles(`"`+strings.Repeat("Q", 255)+`2"`, `["user"]`), roles(`[]`, `[]`), roles(`["editor","user","nope","user"]`, `["user","editor"]`),
+		roles(`""`, `[]`), roles(`"Q"`, `[]`), roles(`"QQ2"`, `["user"]`), roles(`"6"`, `["user","editor"]`),
+		roles(`"J"`, `["user"]`),
+		roles(`"`+strings.Repeat("Q", 255)+`2"`, `["user"]`), roles(`[]`, `[]`),
+		roles(`["editor","user","nope","user"]`, `["user","editor"]`),
 		roles(`"zzzzzzzzzzzzzzzzzzzzzzzzzzzzzzzz"`, `["admin","user","editor","channel_chat"]`),
 		claim("roles too long", "", `"roles":"`+strings.Repeat("Q", 256)+`2"`), claim("digit 0", "", `"roles":"20"`),
 		claim("digit O", "", `"roles":"O"`), claim("digit I", "", `"roles":"I"`), claim("digit space", "", `"roles":" 2"`),
-		claim("roles null", "", `"roles":null`), claim("roles a number", "", `"roles":2`), claim("roles an object", "", `"roles":{"user":true}`),
+		claim("roles null", "", `"roles":null`), claim("roles a number", "", `"roles":2`),
+		claim("roles an object", "", `"roles":{"user":true}`),
 
 		ok(header("alg only", `{"alg":"RS256"}`)), ok(header("kid, with one key", `{"alg":"RS256","kid":"nope"}`)),
 		ok(header("x5t", `{"alg":"RS256","x5t":"a","x5t#S256":"b"}`)), header("kid a list", `{"alg":"RS256","kid":["a"]}`),
 		header("no alg", `{"typ":"JWT"}`), header("alg RS512", `{"alg":"RS512"}`), header("alg rs256", `{"alg":"rs256"}`),
-		header("alg none", `{"alg":"none"}`), header("two algs", `{"alg":"RS256","alg":"RS256"}`), header("ALG", `{"alg":"RS256","ALG":"none"}`),
+		header("alg none", `{"alg":"none"}`), header("two algs", `{"alg":"RS256","alg":"RS256"}`),
+		header("ALG", `{"alg":"RS256","ALG":"none"}`),
 		header("typ a number", `{"alg":"RS256","typ":1}`), header("typ at+jwt", `{"alg":"RS256","typ":"at+jwt"}`),
-		header("crit", `{"alg":"RS256","crit":["x"]}`), header("empty crit", `{"alg":"RS256","crit":[]}`), header("jku", `{"alg":"RS256","jku":"http://x"}`),
-		header("x5u", `{"alg":"RS256","x5u":"http://x"}`), header("jwk", `{"alg":"RS256","jwk":{}}`), header("x5c", `{"alg":"RS256","x5c":[]}`),
+		header("crit", `{"alg":"RS256","crit":["x"]}`), header("empty crit", `{"alg":"RS256","crit":[]}`),
+		header("jku", `{"alg":"RS256","jku":"http://x"}`),
+		header("x5u", `{"alg":"RS256","x5u":"http://x"}`), header("jwk", `{"alg":"RS256","jwk":{}}`),
+		header("x5c", `{"alg":"RS256","x5c":[]}`),
 		header("b64", `{"alg":"RS256","b64":true}`), header("zip", `{"alg":"RS256","zip":"DEF"}`), header("list", `["RS256"]`),
 
 		raw("padding", good+"=="), raw("last character not canonical", good[:len(good)-1]+string(nextDigit(last))),
-		raw("two parts", good[:strings.LastIndex(good, ".")]), raw("four parts", good+".x"), raw("no signature", good[:strings.LastIndex(good, ".")+1]),
-		raw("another token's signature", issuer.token(t, rs256, claims("", `"x":1`))[:strings.LastIndex(issuer.token(t, rs256, claims("", `"x":1`)), ".")]+
-			good[strings.LastIndex(good, "."):]),
-		raw("over 8 KiB", issuer.token(t, rs256, claims("", `"x":"`+strings.Repeat("x", 8192)+`"`))), raw("a word", "token"), raw("dots", ".."),
+		raw("two parts", good[:strings.LastIndex(good, ".")]), raw("four parts", good+".x"),
+		raw("no signature", good[:strings.LastIndex(good, ".")+1]),
+		raw("another token's signature",
+			issuer.token(t, rs256, claims("", `"x":1`))[:strings.LastIndex(issuer.token(t, rs256, claims("", `"x":1`)), ".")]+
+				good[strings.LastIndex(good, "."):]),
+		raw("over 8 KiB", issuer.token(t, rs256, claims("", `"x":"`+strings.Repeat("x", 8192)+`"`))), raw("a word", "token"),
+		raw("dots", ".."),
 		raw("space inside", strings.Replace(good, ".", ". ", 1)),
 	} {
 		t.Run(tt.name, func(t *testing.T) { checkHTTP(t, s, tt.token, "myapp", tt.roles, tt.refused) })
 	}
 	t.Run("line break in a jwt frame", func(t *testing.T) {
 		c := s.connect(t, "")
-		c.sendText(fmt.Sprintf("[\"jwt\",%q]", good[:len(good)-1]+"\n"+good[len(good)-1:]), fmt.Sprintf(`["jwt",%q]`, "Bearer "+good))
+		c.sendText(fmt.Sprintf("[\"jwt\",%q]", good[:len(good)-1]+"\n"+good[len(good)-1:]),
+			fmt.Sprintf(`["jwt",%q]`, "Bearer "+good))
 		c.expect(`["jwt","jwt_failed"]`, `["jwt","jwt_failed"]`)
 	})
+}
+
+// TestRoleDigits reads the recorded spellings of bitmasks as roles of an app that has 80.
+func TestRoleDigits(t *testing.T) {
+	t.Parallel()
+	s, issuer := own(t)
+	var records struct {
+		Base58 []struct{ Int, Str string } `json:"base58_encode"`
+	}
+	readJSON(t, "tokens.json", &records)
+	if len(records.Base58) == 0 {
+		t.Fatal("no records")
+	}
+	for _, record := range records.Base58 {
+		mask, ok := new(big.Int).SetString(record.Int, 10)
+		if !ok {
+			t.Fatalf("%q is no number", record.Int)
+		}
+		names := []string{}
+		for bit := range mask.BitLen() {
+			if mask.Bit(bit) == 1 {
+				names = append(names, fmt.Sprintf("r%d", bit))
+			}
+		}
+		want, err := json.Marshal(names)
+		if err != nil {
+			t.Fatal(err)
+		}
+		checkHTTP(t, s, issuer.token(t, rs256, claims("app", fmt.Sprintf(`"app":"zbig","roles":%q`, record.Str))), "zbig", string(want), "")
+	}
 }
 
 // nextDigit is another last character of base64 for the same bytes.
@@ -317,7 +366,8 @@ func TestTokenExpires(t *testing.T) {
 	if got := c.Next().String(); got != `["jwt","jwt_expired"]` {
 		t.Fatalf("got %s", got)
 	}
-	c.sendText("channel_list", `{"action":"task.list"}`, `{"action":"dump","rayid":1}`, `["join","main"]`, fmt.Sprintf(`["jwt",%q]`, short()), "channel_list", `{"action":"task.list"}`)
+	c.sendText("channel_list", `{"action":"task.list"}`, `{"action":"dump","rayid":1}`, `["join","main"]`,
+		fmt.Sprintf(`["jwt",%q]`, short()), "channel_list", `{"action":"task.list"}`)
 	c.expect(`["channel_list",[]]`, `["response",`+expiredToken+`,null]`,
 		`["response",{"auth":null,"action":"dump","rayid":1,"db":"dbhandle","params":{"action":"dump","rayid":1},"source":"ws"},1]`,
 		`["channel_list",[]]`, `["jwt","*"]`, `["channel_list",["@alice"]]`, `["response",[],null]`)
