@@ -173,8 +173,11 @@ func (p *process) wait() (out string, code int) {
 	return string(b), p.cmd.ProcessState.ExitCode()
 }
 
-// callUntilRefused posts calls one after another until the server is gone. It returns how many were answered, and refused.
-func callUntilRefused(t *testing.T, addr string) (answered, refused int) {
+// callUntilRefused posts calls one after another until the server is gone, and tells of the first answer. It returns how many
+// were answered, and refused.
+func callUntilRefused(t *testing.T, addr string, ready func()) (answered, refused int) {
+	ready = sync.OnceFunc(ready)
+	defer ready()
 	transport := &http.Transport{}
 	defer transport.CloseIdleConnections()
 	for {
@@ -185,6 +188,7 @@ func callUntilRefused(t *testing.T, addr string) (answered, refused int) {
 		}
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
+		ready()
 		switch resp.StatusCode {
 		case http.StatusOK:
 			answered++
@@ -200,8 +204,10 @@ func callUntilRefused(t *testing.T, addr string) (answered, refused int) {
 }
 
 // callUntilClosed sends calls, without waiting for responses, until the server closes. It returns the ids of the responses in the
-// order in which they came, and the close frame.
-func callUntilClosed(t *testing.T, addr, client string) (ids []int, closed websocket.CloseError) {
+// order in which they came, and the close frame. It tells of the first response.
+func callUntilClosed(t *testing.T, addr, client string, ready func()) (ids []int, closed websocket.CloseError) {
+	ready = sync.OnceFunc(ready)
+	defer ready()
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	c, _, err := websocket.Dial(ctx, "ws://"+addr+"/ws", nil)
@@ -250,6 +256,7 @@ func callUntilClosed(t *testing.T, addr, client string) (ids []int, closed webso
 			cut++
 		}
 		ids = append(ids, id)
+		ready()
 		<-tickets
 	}
 }
@@ -269,11 +276,13 @@ func TestSIGTERMUnderLoadLosesNoAnswer(t *testing.T) {
 			const clients = 8
 			var wg sync.WaitGroup
 			var mu sync.Mutex
+			var ready sync.WaitGroup
+			ready.Add(2 * clients)
 			received := map[string]int{}
 			httpAnswers, refusals := 0, 0
 			for i := range clients {
 				wg.Go(func() {
-					answered, refused := callUntilRefused(t, p.addr)
+					answered, refused := callUntilRefused(t, p.addr, ready.Done)
 					mu.Lock()
 					defer mu.Unlock()
 					httpAnswers += answered + refused
@@ -281,7 +290,7 @@ func TestSIGTERMUnderLoadLosesNoAnswer(t *testing.T) {
 				})
 				wg.Go(func() {
 					name := fmt.Sprint("client", i)
-					ids, closed := callUntilClosed(t, p.addr, name)
+					ids, closed := callUntilClosed(t, p.addr, name, ready.Done)
 					mu.Lock()
 					defer mu.Unlock()
 					received[name] = len(ids)
@@ -303,7 +312,8 @@ func TestSIGTERMUnderLoadLosesNoAnswer(t *testing.T) {
 					}
 				})
 			}
-			time.Sleep(100 * time.Millisecond) // load, before and during the drain
+			ready.Wait()
+			time.Sleep(50 * time.Millisecond) // load, before and during the drain
 			p.signal()
 			eventually(t, "/readyz fails while the server still serves", func() bool {
 				resp, err := http.Get("http://" + p.addr + "/readyz")
