@@ -37,8 +37,8 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 		s.refuse(w, r, errOrigin)
 		return
 	}
-	id, err := s.Authenticate(withSubprotocolToken(r))
-	if err != nil && !(s.cfg.LegacyAuth && CodeOf(err) == CodeUnauthenticated) {
+	id, err := s.identify(withSubprotocolToken(r))
+	if err != nil {
 		s.refuse(w, r, err)
 		return
 	}

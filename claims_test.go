@@ -195,7 +195,7 @@ func hostileTokens(key *ecdsa.PrivateKey) []hostileToken {
 // replaceClaim returns the good claims with another value of one, or without it if value is empty.
 func replaceClaim(name, value string) string {
 	var b strings.Builder
-	for _, c := range strings.Split(goodClaims, ",") {
+	for c := range strings.SplitSeq(goodClaims, ",") {
 		if strings.HasPrefix(c, `"`+name+`":`) {
 			if value == "" {
 				continue

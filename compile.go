@@ -211,9 +211,9 @@ func (c *compiler) spec(t reflect.Type, path string) *spec {
 		c.fault(path, "type %v has no JSON", t)
 	}
 	if s.kind == kindCustom && t.Kind() == reflect.Struct {
-		for i := range t.NumField() {
-			if _, ok := t.Field(i).Tag.Lookup("validate"); ok {
-				c.fault(join(path, t.Field(i).Name), "the validate tag has no effect: %v has UnmarshalJSON", t)
+		for field := range t.Fields() {
+			if _, ok := field.Tag.Lookup("validate"); ok {
+				c.fault(join(path, field.Name), "the validate tag has no effect: %v has UnmarshalJSON", t)
 			}
 		}
 	}

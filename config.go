@@ -62,7 +62,8 @@ type Config struct {
 	// cookies: so "*" is refused. Default none. Environment: CORS_ORIGINS, separated by commas.
 	Origins []string
 
-	// Hosts are the values of Host that are answered: "example.com" on any port, "example.com:8443" on that one. Default any.
+	// Hosts are the values of Host that are answered: "example.com" on any port, "example.com:8443" on that one. Health checks
+	// are answered on any. Default any.
 	Hosts []string
 
 	// TrustedProxies may name the client in X-Forwarded-For. Default none: the client is the peer of the connection.
@@ -123,13 +124,15 @@ type Limits struct {
 	// MaxBytes is the size of a body or a WebSocket message. Default 1 MiB.
 	MaxBytes int64
 
-	// SendBytes may wait for a slow connection before it is closed with 4408. Default 256 KiB.
+	// SendBytes is how many bytes may wait for a slow connection, beyond those that the kernel holds, before it is closed with
+	// 4408. Default 256 KiB.
 	SendBytes int
 
-	// Channels may be joined by a connection. Default 128.
+	// Channels is how many channels a connection may be in, its user's own included. Default 128.
 	Channels int
 
-	// Calls of one connection run at the same time. Above 1, those with a rayid may overtake one another. Default 1.
+	// Calls is how many calls of one connection may run at the same time. Above 1, those with a rayid may overtake one another.
+	// Default 1.
 	Calls int
 
 	// AuthTimeout closes, with 4401, a connection that has not authenticated by then. Default: anonymous ones may stay.

@@ -258,8 +258,13 @@ func (c *Conn) lapse() (old *Identity, left []registry.Channel) {
 	defer c.mu.Unlock()
 	old = c.identity.Load()
 	exp := c.deadline.Load()
-	if c.closed || exp == 0 || time.Now().UnixNano() < exp {
-		return old, nil // a fresh token came first
+	if c.closed || exp == 0 {
+		return old, nil
+	}
+	if left := exp - time.Now().UnixNano(); left > 0 { // a fresh token came first, or the clock was set back
+		c.timer.Stop()
+		c.timer = time.AfterFunc(time.Duration(left), c.expire)
+		return old, nil
 	}
 	left = c.member.Move(anonTenant, nil)
 	c.server.presence.left(c, old, left)

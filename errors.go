@@ -188,7 +188,7 @@ func asError(err error) (e *Error) {
 		code := CodeOf(err)
 		return &Error{Code: code, Message: code.text(), Err: err}
 	}
-	direct := error(found) == err
+	direct := error(found) == err //nolint:errorlint // whether it is wrapped is the question
 	if direct && found.Code != "" && found.Message != "" {
 		return found
 	}

@@ -66,7 +66,7 @@ func Func[In, Out any](fn func(ctx context.Context, in In) (Out, error)) Handler
 	h.decode = func(params json.RawMessage) (any, error) {
 		in := new(In)
 		if raw, ok := any(in).(*json.RawMessage); ok {
-			*raw = params[:len(params):len(params)]
+			*raw = slices.Clip(params)
 			return in, nil
 		}
 		if err := decodeInput(input, params, in); err != nil {

@@ -105,7 +105,8 @@ func (h *health) serveReady(w http.ResponseWriter, r *http.Request) {
 		select {
 		case <-run.done:
 		case <-r.Context().Done():
-			return // nobody reads the answer
+			writeHealth(w, r, status, jsonType, notReady)
+			return
 		}
 		if !h.draining.Load() {
 			report = run.report

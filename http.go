@@ -132,7 +132,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 	defer context.AfterFunc(s.halted, cancel)()
 	result, e := s.answer(ctx, req, fault)
 	if e != nil {
-		s.writeError(w, r, e, req.ID, readable(fault))
+		s.writeError(w, e, req.ID, readable(fault))
 		return
 	}
 	writeJSON(w, http.StatusOK, result)
@@ -166,8 +166,8 @@ func (s *Server) checkRequest(r *http.Request, route callRoute) error {
 
 // readCall fills req from r: who calls, what, with which params.
 func (s *Server) readCall(w http.ResponseWriter, r *http.Request, req *Request, route callRoute) error {
-	id, err := s.Authenticate(r)
-	if err != nil && !(s.cfg.LegacyAuth && CodeOf(err) == CodeUnauthenticated) {
+	id, err := s.identify(r)
+	if err != nil {
 		return err
 	}
 	req.Identity = id
@@ -350,6 +350,15 @@ func (s *Server) Authenticate(r *http.Request) (Identity, error) {
 	return s.authenticate(r, token)
 }
 
+// identify is Authenticate, but that Config.LegacyAuth takes a credential that is no good for none.
+func (s *Server) identify(r *http.Request) (Identity, error) {
+	id, err := s.Authenticate(r)
+	if err != nil && s.cfg.LegacyAuth && CodeOf(err) == CodeUnauthenticated {
+		return Identity{}, nil
+	}
+	return id, err
+}
+
 // bearerToken finds the token in the Authorization header: "Bearer <t>", and for old clients "Token: <t>", "Auth: <t>" and
 // the bare token. PROTOCOL.md section 1.
 func bearerToken(h http.Header) (string, error) {
@@ -387,10 +396,10 @@ func (s *Server) refuse(w http.ResponseWriter, r *http.Request, err error) {
 	if e.code() == CodeInternal {
 		s.log.Error("request failed", "path", clip(r.URL.Path), "request_id", id, "cause", e.Err)
 	}
-	s.writeError(w, r, e, id, false)
+	s.writeError(w, e, id, false)
 }
 
-func (s *Server) writeError(w http.ResponseWriter, r *http.Request, e *Error, requestID string, outcome bool) {
+func (s *Server) writeError(w http.ResponseWriter, e *Error, requestID string, outcome bool) {
 	h := w.Header()
 	switch e.code() {
 	case CodeUnauthenticated:

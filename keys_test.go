@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"maps"
 	"math/big"
 	"strings"
 	"sync"
@@ -58,9 +59,7 @@ func jwkOf(key crypto.Signer, more map[string]any) string {
 	case ed25519.PublicKey:
 		members["kty"], members["crv"], members["x"] = "OKP", "Ed25519", b64(k)
 	}
-	for name, value := range more {
-		members[name] = value
-	}
+	maps.Copy(members, more)
 	return string(noError(json.Marshal(members)))
 }
 

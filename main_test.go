@@ -329,7 +329,7 @@ func logger() (*slog.Logger, *logLines) {
 // eventually waits for something that another goroutine does.
 func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) { // real time: a process is waited for
 		if time.Now().After(deadline) {
 			t.Fatalf("%s: not in 10 s", what)
 		}

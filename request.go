@@ -44,6 +44,7 @@ type Request struct {
 	readOnly    bool        // the method promises to change nothing
 	size        int64       // bytes of a body whose Params are shorter, such as a form with files
 	rayID       json.RawMessage
+	ended       uint32 // atomic: 1 when the call has ended, though its context may live on
 }
 
 type requestKey struct{}

@@ -14,5 +14,5 @@ func connLimit() int {
 	if err := syscall.Getrlimit(syscall.RLIMIT_NOFILE, &rl); err != nil {
 		return 0
 	}
-	return int(min(uint64(rl.Cur), math.MaxInt32) / 5 * 4)
+	return int(min(rl.Cur, math.MaxInt32) / 5 * 4)
 }

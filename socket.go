@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
@@ -132,13 +133,15 @@ func (s socket) jwt(token string) {
 		Header: http.Header{"Authorization": {"Bearer " + token}}, Host: s.host, RemoteAddr: s.remote,
 	}
 	id, err := s.server.authenticate(r.WithContext(s.ws.Context()), token)
-	if err == nil && id.User != "" && s.authenticate(s.ws.Context(), id) {
-		claims, err := encode(claimsOf(&id))
-		if err == nil {
-			s.ws.Send(ws.Text, appendEvent(nil, "jwt", claims))
-			return
+	var claims []byte
+	if err == nil && id.User != "" {
+		if claims, err = encode(claimsOf(&id)); err != nil {
+			err = fmt.Errorf("the claims have no JSON: %w", err)
 		}
-		s.server.log.Error("claims have no JSON", "conn", s.id, "cause", err)
+	}
+	if claims != nil && s.authenticate(s.ws.Context(), id) {
+		s.ws.Send(ws.Text, appendEvent(nil, "jwt", claims))
+		return
 	}
 	if err != nil && CodeOf(err) == CodeInternal {
 		s.server.log.Error("authentication failed", "conn", s.id, "cause", err)

@@ -62,7 +62,7 @@ func (c *Client) Call(action string, params, result any, files ...File) error {
 	if err != nil {
 		t.Fatalf("%s: %v", action, err)
 	}
-	return decodeAnswer(t, action, answer, resp.StatusCode != http.StatusOK, result)
+	return decodeAnswer(t, action, answer, resp.StatusCode != http.StatusOK || isRefusal(answer), result)
 }
 
 func encodeParams(t testing.TB, params any) []byte {
@@ -158,6 +158,7 @@ func (c *Client) Dial() *Conn {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
+	//nolint:bodyclose // on success there is no body, on failure the test ends
 	socket, resp, err := websocket.Dial(ctx, "ws://"+host+"/ws", &websocket.DialOptions{HTTPClient: c.server.client, HTTPHeader: header})
 	if err != nil {
 		if resp != nil && resp.Body != nil {
@@ -295,12 +296,16 @@ func (c *Conn) Call(action string, params, result any, files ...File) error {
 	if len(response) != 3 || string(response[2]) != string(fields["rayid"]) {
 		c.t.Fatalf("%s: no response of this call: %s", action, response)
 	}
+	return decodeAnswer(c.t, action, response[1], isRefusal(response[1]), result)
+}
+
+// isRefusal reports whether an answer without a status, as frames are and Config.LegacyStatus makes them, is an error.
+func isRefusal(answer []byte) bool {
 	var e struct {
 		Error *string `json:"error"`
 		Code  *string `json:"code"`
 	}
-	refused := json.Unmarshal(response[1], &e) == nil && e.Error != nil && e.Code != nil
-	return decodeAnswer(c.t, action, response[1], refused, result)
+	return json.Unmarshal(answer, &e) == nil && e.Error != nil && e.Code != nil
 }
 
 // Join joins a channel and returns the list of joined ones, newest first.

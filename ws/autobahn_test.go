@@ -2,6 +2,7 @@ package ws_test
 
 import (
 	"bytes"
+	"errors"
 	"io"
 	"slices"
 	"strings"
@@ -160,7 +161,7 @@ func TestAutobahn(t *testing.T) {
 					for {
 						f, err := readFrame(c.r)
 						if err != nil {
-							if err != io.EOF {
+							if !errors.Is(err, io.EOF) {
 								t.Error(err)
 							}
 							break

@@ -109,7 +109,7 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 		CompressionMode:    websocket.CompressionDisabled,
 	})
 	if err != nil {
-		c.lose(CodeLost, "", err, false)
+		c.lose(err, false)
 		return err
 	}
 	c.ws.SetReadLimit(-1) // in.frames limits
@@ -257,7 +257,7 @@ func (c *Conn) CloseNow() {
 	c.mu.Lock()
 	c.dropPendingLocked()
 	c.mu.Unlock()
-	c.lose(CodeLost, "", net.ErrClosed, false)
+	c.lose(net.ErrClosed, false)
 }
 
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
@@ -481,14 +481,14 @@ func (c *Conn) finish() {
 		c.awaitReplies()
 		c.shut(broken.code, broken.reason, broken)
 		c.in.discard()
-	case err == errPeerClosed:
+	case errors.Is(err, errPeerClosed):
 		c.awaitReplies()
 		c.echo(c.in.code, c.in.reason)
 	default:
-		c.lose(CodeLost, "", err, false)
+		c.lose(err, false)
 	}
 	c.out.flushers.Wait()
-	if c.in.err == errPeerClosed {
+	if errors.Is(c.in.err, errPeerClosed) {
 		_ = c.netConn.Close() // says goodbye on TLS too
 	}
 	_ = c.raw.Close()

@@ -71,7 +71,7 @@ func (n *netConn) Write([]byte) (int, error) { return 0, errWrite }
 
 // Close ends the connection at once.
 func (n *netConn) Close() error {
-	n.c.lose(CodeLost, "", net.ErrClosed, false)
+	n.c.lose(net.ErrClosed, false)
 	return nil
 }
 

@@ -8,6 +8,7 @@ import (
 // A Type says what a message holds.
 type Type int
 
+// The types of messages.
 const (
 	Text   Type = opText   // UTF-8; a message that isn't closes the connection with 1007
 	Binary Type = opBinary // any bytes

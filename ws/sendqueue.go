@@ -127,11 +127,11 @@ func (c *Conn) echo(code int, reason string) {
 
 // lose ends the connection without a close frame. What waits to be sent is dropped. After a write that failed, and only
 // then, the kernel is told to forget what it holds too.
-func (c *Conn) lose(code int, reason string, err error, forget bool) {
+func (c *Conn) lose(err error, forget bool) {
 	c.mu.Lock()
 	q := &c.out
 	if !q.closing {
-		c.endLocked(code, reason, err)
+		c.endLocked(CodeLost, "", err)
 	}
 	q.lost = true
 	clear(q.frames)
@@ -200,7 +200,7 @@ func (c *Conn) flush(b []byte) {
 			q.sent = true
 			_ = c.netConn.SetReadDeadline(time.Now().Add(c.opts.CloseGrace))
 		}
-		_, broken := q.err.(*fault)
+		_, broken := errors.AsType[*fault](q.err)
 		c.mu.Unlock()
 		if t, ok := c.netConn.(interface{ CloseWrite() error }); ok && closed && broken {
 			// The peer's frames are not followed any more. As RFC 6455, section 7.1.1 has it, it learns by the end of our
@@ -249,7 +249,7 @@ func (c *Conn) writeFailed(err error) {
 		}
 		c.mu.Unlock()
 	}
-	c.lose(CodeLost, "", err, true)
+	c.lose(err, true)
 }
 
 // rawConn returns what is below TLS and other wrappers.

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -215,7 +216,7 @@ func (c *client) end(code int) {
 		c.t.Fatalf("got %v, want close %d", f, code)
 	}
 	c.conn.Write(masked(0x80|opClose, []byte(f.payload)))
-	if f, err := readFrame(c.r); err != io.EOF {
+	if f, err := readFrame(c.r); !errors.Is(err, io.EOF) {
 		c.t.Fatalf("after close: %v, %v", f, err)
 	}
 }

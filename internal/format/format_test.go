@@ -140,7 +140,8 @@ func FuzzDateTime(f *testing.F) {
 	f.Add("2024-02-29T23:59:59Z")
 	f.Fuzz(func(t *testing.T, s string) {
 		got := format.DateTime([]byte(s))
-		if _, err := time.Parse(time.RFC3339Nano, s); err == nil && len(s) > 19 && !got {
+		// time.Parse takes an hour of one digit, too.
+		if _, err := time.Parse(time.RFC3339Nano, s); err == nil && len(s) > 19 && s[13] == ':' && !got {
 			t.Errorf("%q is RFC 3339, but refused", s)
 		}
 	})

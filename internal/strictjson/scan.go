@@ -482,7 +482,7 @@ func (s *scanner) number(i int) (int, error) {
 	if data[i] == '-' {
 		i++
 	}
-	ok := true
+	var ok bool
 	if i < len(data) && data[i] == '0' {
 		i++
 	} else if i, ok = digits(data, i); !ok {

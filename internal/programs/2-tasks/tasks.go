@@ -129,9 +129,9 @@ func withoutPassword(_ context.Context, _ *mooncore.Request, out any, err error)
 		return nil, err
 	}
 	var object map[string]json.RawMessage
-	if json.Unmarshal(b, &object) != nil {
-		return out, nil
+	if err := json.Unmarshal(b, &object); err == nil {
+		delete(object, "password")
+		return object, nil
 	}
-	delete(object, "password")
-	return object, nil
+	return out, nil
 }
