@@ -306,7 +306,6 @@ func TestAppsAreApart(t *testing.T) {
 		{"own app", in("two"), "both", "two", ""},
 		{"another app's action looks unknown", in("one", "admin"), "public", "", mooncore.CodeNotFound},
 		{"another app's protected action looks unknown", in("one", "admin"), "secret", "", mooncore.CodeNotFound},
-		{"a role of another app is none", in("two", "admin"), "own", "", mooncore.CodeNotFound},
 	} {
 		for transport, call := range transports(t, srv, test.as) {
 			t.Run(test.name+"/"+transport, func(t *testing.T) {

@@ -204,11 +204,11 @@ func (c *compiler) spec(t reflect.Type, path string) *spec {
 	default:
 		c.plain(s, path)
 	}
-	if c.output {
-		return s
-	}
 	if s.kind == kindNone {
 		c.fault(path, "type %v has no JSON", t)
+	}
+	if c.output {
+		return s
 	}
 	if s.kind == kindCustom && t.Kind() == reflect.Struct {
 		for field := range t.Fields() {

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -27,9 +28,10 @@ const patience = 10 * time.Second
 type Server struct {
 	*mooncore.Server
 
-	t      testing.TB
-	dial   func(ctx context.Context) (net.Conn, error)
-	client *http.Client
+	t       testing.TB
+	dial    func(ctx context.Context) (net.Conn, error)
+	client  *http.Client
+	routers []mooncore.Router
 
 	mu         sync.Mutex
 	identities map[string]mooncore.Identity // by the tokens that As made
@@ -39,7 +41,7 @@ type Server struct {
 // left running at the end.
 func New(t testing.TB, cfg mooncore.Config) *Server {
 	t.Helper()
-	s := &Server{t: t, identities: map[string]mooncore.Identity{}}
+	s := &Server{t: t, routers: cfg.Routers, identities: map[string]mooncore.Identity{}}
 	cfg.Development = true
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(t.Output(), &slog.HandlerOptions{Level: slog.LevelDebug}))
@@ -81,15 +83,36 @@ func New(t testing.TB, cfg mooncore.Config) *Server {
 }
 
 // As returns a client that is authenticated as id, whatever the server's authentication. The zero Identity is a stranger.
+//
+// It fails the test if the app or a role of id is none of the server's: a misspelt one would make every refusal look right.
 func (s *Server) As(id mooncore.Identity) *Client {
+	s.t.Helper()
 	c := &Client{server: s}
 	if id.User != "" {
+		s.check(id)
 		c.token = tokenPrefix + rand.Text()
 		s.mu.Lock()
 		s.identities[c.token] = id
 		s.mu.Unlock()
 	}
 	return c
+}
+
+// check fails the test if the configuration knows nothing of id's app or roles.
+func (s *Server) check(id mooncore.Identity) {
+	s.t.Helper()
+	for _, r := range s.routers {
+		if r.App != id.App && (id.App != "" || len(s.routers) > 1) {
+			continue
+		}
+		for _, role := range id.Roles {
+			if !slices.Contains(r.Roles, role) {
+				s.t.Fatalf("mooncoretest: %q is none of the router's Roles %q", role, r.Roles)
+			}
+		}
+		return
+	}
+	s.t.Fatalf("mooncoretest: no router has the App %q", id.App)
 }
 
 const tokenPrefix = "mooncoretest-"
