@@ -136,6 +136,7 @@ func TestTwoPeopleInTheirBrowsers(t *testing.T) {
 	ann.wait(sees("people", "Bob"))
 	ann.enter("back again")
 	bob.wait(sees("log", "back again"))
+	ann.wait(sees("log", "back again"))
 
 	// Nothing is shown twice.
 	for _, w := range []*window{ann, bob} {
