@@ -147,35 +147,22 @@ func (c *Conn) armAuthTimeout() {
 }
 
 // welcome calls Config.OnConnect.
-func (s *Server) welcome(c *Conn) (ok bool) {
-	defer func() {
-		if v := recover(); v != nil {
-			ok = false
-			s.log.Error("OnConnect panicked", "conn", c.id, "cause", newPanicError(v))
-		}
-	}()
-	if err := s.cfg.OnConnect(c.ws.Context(), c); err != nil {
-		if CodeOf(err) == CodeInternal {
-			s.log.Error("OnConnect failed", "conn", c.id, "cause", err)
-		}
-		return false
+func (s *Server) welcome(c *Conn) bool {
+	var err error
+	returned := guard(s.log, "OnConnect", func() { err = s.cfg.OnConnect(c.ws.Context(), c) })
+	if err != nil && CodeOf(err) == CodeInternal {
+		s.log.Error("OnConnect failed", "conn", c.id, "cause", err)
 	}
-	c.welcomed = true
-	return true
+	c.welcomed = returned && err == nil
+	return c.welcomed
 }
 
 // disconnected ends what connect began.
 func (s *Server) disconnected(c *Conn) {
 	defer s.sockets.leave()
-	if s.cfg.OnDisconnect == nil || s.cfg.OnConnect != nil && !c.welcomed {
-		return
+	if s.cfg.OnDisconnect != nil && (s.cfg.OnConnect == nil || c.welcomed) {
+		guard(s.log, "OnDisconnect", func() { s.cfg.OnDisconnect(c) })
 	}
-	defer func() {
-		if v := recover(); v != nil {
-			s.log.Error("OnDisconnect panicked", "conn", c.id, "cause", newPanicError(v))
-		}
-	}()
-	s.cfg.OnDisconnect(c)
 }
 
 // withSubprotocolToken returns r with the token of its sub-protocols, if there is one and no Authorization header, in that header.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"log/slog"
 	"runtime/debug"
 	"time"
 
@@ -136,6 +137,18 @@ func (e *panicError) Error() string { return fmt.Sprintf("panic: %v", e.value) }
 func (e *panicError) Unwrap() error {
 	err, _ := e.value.(error)
 	return err
+}
+
+// guard runs a program's function, and logs a panic of it. It reports whether there was none.
+func guard(log *slog.Logger, what string, fn func()) (returned bool) {
+	defer func() {
+		if v := recover(); v != nil {
+			p := newPanicError(v)
+			log.Error(what+" panicked", "cause", p, "stack", string(p.stack))
+		}
+	}()
+	fn()
+	return true
 }
 
 func recovered(next Next) Next {

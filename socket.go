@@ -219,12 +219,8 @@ func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 		defer func() {
 			s.overlapping.Done()
 			<-s.calls
-			if v := recover(); v != nil { // of an Observer or a slog.Handler: respond has closed the connection
-				p := newPanicError(v)
-				s.server.log.Error("connection panicked", "conn", s.id, "cause", p, "stack", string(p.stack))
-			}
 		}()
-		s.respond(req, nil)
+		guard(s.server.log, "an Observer", func() { s.respond(req, nil) }) // respond has closed the connection then
 	})
 }
 
