@@ -64,7 +64,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 	if s.cfg.OnConnect != nil && !s.welcome(c) {
 		c.ws.Close(ws.CodePolicy, "refused")
 	}
-	c.ws.Start(socket{c})
+	c.ws.Start()
 	if !s.sockets.open() { // Shutdown may have listed the connections before this one was there
 		c.restart()
 	}
@@ -78,27 +78,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id Ide
 	if s.cfg.Limits.Calls > 1 {
 		c.calls = make(chan struct{}, s.cfg.Limits.Calls)
 	}
-	options := &ws.Options{
-		Context:      s.halted,
-		MaxMessage:   s.maxBytes,
-		SendBytes:    s.cfg.Limits.SendBytes,
-		IdleTimeout:  s.cfg.Limits.IdleTimeout,
-		Subprotocols: []string{subprotocol},
-		Panic: func(_ *ws.Conn, value any, stack []byte) {
-			s.log.Error("connection panicked", "conn", c.id, "cause", value, "stack", string(stack))
-		},
-	}
-	if len(s.cfg.Observers) > 0 {
-		options.Trace = func(_ *ws.Conn, sent bool, typ ws.Type, data []byte) {
-			for _, o := range s.cfg.Observers {
-				o.Frame(c, sent, typ == ws.Binary, data)
-			}
-		}
-	}
-	if s.cfg.Limits.FramesPerSecond < noLimit {
-		options.FramesPerSecond = s.cfg.Limits.FramesPerSecond
-	}
-	c.ws = ws.New(options)
+	c.ws = s.connections.New(socket{c})
 	c.identity.Store(&Identity{})
 	if err := s.register(c, id); err != nil {
 		s.refuse(w, r, err)
@@ -111,6 +91,35 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id Ide
 	}
 	return c, nil
 }
+
+// newConnections returns what makes connections: their limits, and what writes to them.
+func newConnections(s *Server) *ws.Group {
+	limits := &s.cfg.Limits
+	options := &ws.Options{
+		Context:      s.halted,
+		MaxMessage:   s.maxBytes,
+		SendBytes:    limits.SendBytes,
+		IdleTimeout:  limits.IdleTimeout,
+		Compression:  s.cfg.Compression,
+		Subprotocols: []string{subprotocol},
+		Panic: func(c *ws.Conn, value any, stack []byte) {
+			s.log.Error("connection panicked", "conn", connOf(c).id, "cause", value, "stack", string(stack))
+		},
+	}
+	if observers := s.cfg.Observers; len(observers) > 0 {
+		options.Trace = func(c *ws.Conn, sent bool, typ ws.Type, data []byte) {
+			for _, o := range observers {
+				o.Frame(connOf(c), sent, typ == ws.Binary, data)
+			}
+		}
+	}
+	if limits.FramesPerSecond < noLimit {
+		options.FramesPerSecond = limits.FramesPerSecond
+	}
+	return ws.NewGroup(options)
+}
+
+func connOf(c *ws.Conn) *Conn { return c.Handler().(socket).Conn }
 
 // register makes a connection known, if there is a place for it.
 func (s *Server) register(c *Conn, id Identity) error {

@@ -90,6 +90,11 @@ type Config struct {
 	// Default one, "default".
 	Pools []string
 
+	// Compression offers permessage-deflate (RFC 7692) to WebSocket clients, without context takeover. Messages of 512 bytes and more are
+	// compressed, an event once for all its receivers. It saves bytes on the wire and costs CPU time; secrets beside what an
+	// attacker can choose, in one message, can be guessed from its size. Default false.
+	Compression bool
+
 	// Observers see calls, their steps, connections and frames, in this order. Default none.
 	Observers []Observer
 

@@ -12,40 +12,53 @@ import (
 	"github.com/mooncore/mooncore/internal/strictjson"
 )
 
-// buffers are kept for encoding; one that grew past maxPooled is left to the garbage collector.
-var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+// An encoder writes JSON behind what a slice holds. It is kept for the next result.
+type encoder struct {
+	dst []byte
+	enc *json.Encoder
+}
 
-const maxPooled = 64 << 10
+func (e *encoder) Write(b []byte) (int, error) {
+	e.dst = append(e.dst, b...)
+	return len(b), nil
+}
 
-// encode returns v as JSON, without escaping for HTML. A panic in a MarshalJSON is an error.
-func encode(v any) (b []byte, err error) {
+var encoders = sync.Pool{New: func() any {
+	e := new(encoder)
+	e.enc = json.NewEncoder(e)
+	e.enc.SetEscapeHTML(false)
+	return e
+}}
+
+// encode returns v as JSON.
+func encode(v any) ([]byte, error) { return appendJSON(nil, v) }
+
+// appendJSON appends v as JSON to dst, without escaping for HTML. With an error it returns dst as it was. A panic in a
+// MarshalJSON is an error.
+func appendJSON(dst []byte, v any) (out []byte, err error) {
 	if raw, ok := v.(json.RawMessage); ok && len(raw) > 0 {
-		if !json.Valid(raw) || !utf8.Valid(raw) {
-			return nil, errors.New("a json.RawMessage is not JSON in UTF-8")
+		if !strictjson.Valid(raw) {
+			return dst, errors.New("a json.RawMessage is not JSON in UTF-8")
 		}
-		return bytes.TrimLeft(raw, " \t\r\n"), nil
+		return append(dst, bytes.TrimLeft(raw, " \t\r\n")...), nil
 	}
 	defer func() {
 		if v := recover(); v != nil {
-			b, err = nil, newPanicError(v)
+			out, err = dst, newPanicError(v)
 		}
 	}()
-	buf := buffers.Get().(*bytes.Buffer)
-	defer func() {
-		if buf.Cap() <= maxPooled {
-			buf.Reset()
-			buffers.Put(buf)
-		}
-	}()
-	enc := json.NewEncoder(buf)
-	enc.SetEscapeHTML(false)
-	if err := enc.Encode(v); err != nil {
-		return nil, err
+	e := encoders.Get().(*encoder) // one that panics is not kept
+	e.dst = dst
+	err = e.enc.Encode(v)
+	out, e.dst = e.dst, nil
+	encoders.Put(e)
+	if err != nil {
+		return dst, err
 	}
-	if !utf8.Valid(buf.Bytes()) {
-		return nil, errors.New("a MarshalJSON or json.RawMessage in it is not UTF-8")
+	if !utf8.Valid(out[len(dst):]) {
+		return dst, errors.New("a MarshalJSON or json.RawMessage in it is not UTF-8")
 	}
-	return bytes.Clone(bytes.TrimSuffix(buf.Bytes(), []byte("\n"))), nil
+	return out[:len(out)-1], nil // the encoder ends a value with a line feed
 }
 
 // appendError writes an error as clients see it. PROTOCOL.md section 2.

@@ -130,7 +130,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 	ctx, cancel := context.WithCancel(r.Context())
 	defer cancel()
 	defer context.AfterFunc(s.halted, cancel)()
-	result, e := s.answer(ctx, req, fault)
+	result, e := s.answer(ctx, req, fault, nil)
 	if e != nil {
 		s.writeError(w, e, req.ID, readable(fault))
 		return

@@ -27,6 +27,11 @@ const maxNameLength = 128
 // and no action, and the server.
 type socket struct{ *Conn }
 
+var pong = []byte("pong")
+
+// reply answers a message.
+func (s socket) reply(text string) { s.ws.Reply(ws.Text, []byte(text)) }
+
 // Urgent answers what does not wait for a slow action.
 func (s socket) Urgent(_ *ws.Conn, typ ws.Type, data []byte) bool {
 	if typ != ws.Text || len(data) != 4 {
@@ -34,10 +39,10 @@ func (s socket) Urgent(_ *ws.Conn, typ ws.Type, data []byte) bool {
 	}
 	switch string(data) {
 	case "ping":
-		s.send("pong")
+		s.ws.Reply(ws.Text, pong)
 		return true
 	case "time":
-		s.ws.Send(ws.Text, append(strconv.AppendInt([]byte(`["server_time",`), time.Now().UnixMilli(), 10), ']'))
+		s.ws.Reply(ws.Text, append(strconv.AppendInt([]byte(`["server_time",`), time.Now().UnixMilli(), 10), ']'))
 		return true
 	}
 	return false
@@ -61,7 +66,7 @@ func (s socket) Message(_ *ws.Conn, typ ws.Type, data []byte) {
 	var got [2][]byte
 	kind, err := strictjson.Scan(data, frameMembers, got[:])
 	if _, syntax := errors.AsType[*strictjson.SyntaxError](err); syntax {
-		s.send(`["socket_error","json_decode_failed"]`)
+		s.reply(`["socket_error","json_decode_failed"]`)
 		return
 	}
 	switch {
@@ -69,7 +74,7 @@ func (s socket) Message(_ *ws.Conn, typ ws.Type, data []byte) {
 		s.call(data, got, err, nil)
 	case kind == strictjson.Array && err == nil && s.command(data):
 	default:
-		s.send(`["socket_error","unknown_message"]`)
+		s.reply(`["socket_error","unknown_message"]`)
 	}
 }
 
@@ -113,7 +118,7 @@ func (s socket) sendChannels() {
 		}
 		b = strictjson.AppendQuote(b, label)
 	}
-	s.ws.Send(ws.Text, append(b, "]]"...))
+	s.ws.Reply(ws.Text, append(b, "]]"...))
 }
 
 // mayJoin asks the app of whoever is logged in.
@@ -140,13 +145,13 @@ func (s socket) jwt(token string) {
 		}
 	}
 	if claims != nil && s.authenticate(s.ws.Context(), id) {
-		s.ws.Send(ws.Text, appendEvent(nil, "jwt", claims))
+		s.ws.Reply(ws.Text, appendEvent(nil, "jwt", claims))
 		return
 	}
 	if err != nil && CodeOf(err) == CodeInternal {
 		s.server.log.Error("authentication failed", "conn", s.id, "cause", err)
 	}
-	s.send(`["jwt","jwt_failed"]`)
+	s.reply(`["jwt","jwt_failed"]`)
 	s.mu.Lock()
 	s.failures++
 	failures := s.failures
@@ -181,7 +186,7 @@ func (s socket) binary(data []byte) {
 			}
 		}
 	}
-	s.send(`["socket_error","json_decode_failed"]`)
+	s.reply(`["socket_error","json_decode_failed"]`)
 }
 
 // call runs the call of a frame: in place, or beside others when the server lets calls of a connection overlap and the
@@ -205,7 +210,7 @@ func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 		fault = errShuttingDown
 	}
 	if s.calls == nil || len(req.rayID) == 0 || fault != nil {
-		s.respond(req, fault)
+		s.respond(req, fault, s.ws.Reply)
 		return
 	}
 	// The message's bytes are the connection's again once this returns.
@@ -220,12 +225,12 @@ func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 			s.overlapping.Done()
 			<-s.calls
 		}()
-		guard(s.server.log, "an Observer", func() { s.respond(req, nil) }) // respond has closed the connection then
+		guard(s.server.log, "an Observer", func() { s.respond(req, nil, s.ws.Send) }) // respond has closed the connection then
 	})
 }
 
 // respond answers a call with ["response", result, rayid]. Without a fault, it leaves the gate that the call entered.
-func (s socket) respond(req *Request, fault error) {
+func (s socket) respond(req *Request, fault error, send func(ws.Type, []byte) bool) {
 	answered := false
 	defer func() {
 		if fault == nil {
@@ -235,13 +240,9 @@ func (s socket) respond(req *Request, fault error) {
 			s.ws.Close(ws.CodeInternal, "internal error")
 		}
 	}()
-	result, e := s.server.answer(s.ws.Context(), req, fault)
-	b := make([]byte, 0, len(result)+len(req.rayID)+64)
-	b = append(b, `["response",`...)
+	b, e := s.server.answer(s.ws.Context(), req, fault, append(make([]byte, 0, 256), `["response",`...))
 	if e != nil {
 		b = appendError(b, e, req.ID)
-	} else {
-		b = append(b, result...)
 	}
 	b = append(b, ',')
 	if len(req.rayID) > 0 {
@@ -249,7 +250,7 @@ func (s socket) respond(req *Request, fault error) {
 	} else {
 		b = append(b, "null"...)
 	}
-	s.ws.Send(ws.Text, append(b, ']'))
+	send(ws.Text, append(b, ']'))
 	answered = true
 }
 

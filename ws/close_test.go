@@ -95,7 +95,7 @@ func TestCloseAfterPending(t *testing.T) {
 			for _, s := range []string{"a", "b", "c"} { // one handled, two waiting, no more is read
 				c.text(s)
 			}
-			synctest.Wait()
+			settle()
 			conn.CloseAfterPending(ws.CodeRestart, "{}")
 			conn.CloseAfterPending(ws.CodeGoingAway, "second")
 			c.expect(frame{opText, "a"})
@@ -467,10 +467,10 @@ func TestCloseBeforeStart(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				h := newHandler()
-				c, conn := accept(t, nil)
+				c, conn := accept(t, nil, h)
 				f(conn)
 				synctest.Wait()
-				conn.Start(h)
+				conn.Start()
 				go io.Copy(io.Discard, c.conn)
 				<-conn.Done()
 				<-h.closed

@@ -19,7 +19,7 @@ func (Echo) Urgent(c *ws.Conn, typ ws.Type, data []byte) bool {
 }
 
 func (Echo) Message(c *ws.Conn, typ ws.Type, data []byte) {
-	c.Send(typ, data)
+	c.Reply(typ, data)
 }
 
 func (Echo) Closed(c *ws.Conn, code int, reason string, err error) {
@@ -28,13 +28,14 @@ func (Echo) Closed(c *ws.Conn, code int, reason string, err error) {
 
 func Example() {
 	conns := make(chan *ws.Conn, 1)
+	group := ws.NewGroup(nil)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		// Check the Origin here: Accept doesn't.
-		c, err := ws.Accept(w, r, nil)
-		if err != nil {
+		c := group.New(Echo{})
+		if err := c.Accept(w, r); err != nil {
 			return // the response has been written
 		}
-		c.Start(Echo{})
+		c.Start()
 		conns <- c
 	}))
 	defer server.Close()

@@ -17,6 +17,7 @@ const (
 
 const (
 	finBit  = 0x80
+	rsv1Bit = 0x40 // on a message's first frame: it is compressed
 	rsvBits = 0x70
 	maskBit = 0x80
 
@@ -58,12 +59,14 @@ const (
 // A parser follows the frames of a client's stream through any division of its bytes, and finds what RFC 6455 forbids.
 // It keeps the payload of control frames, and none of data frames.
 type parser struct {
-	max int64 // bytes of a message, negative = no limit
+	max     int64 // bytes of a message, negative = no limit
+	deflate bool  // messages may be compressed
 
 	state     parseState
 	opcode    byte
 	fin       bool
 	fragments bool // the last data frame wasn't its message's last
+	packed    bool // the last message is compressed
 	need      uint8
 	wide      bool   // the extended length has 8 bytes, not 2
 	keyPos    uint8  // of the next payload byte in key, for control frames
@@ -75,6 +78,14 @@ type parser struct {
 
 // idle reports whether the stream stands between messages: no frame and no message has begun.
 func (p *parser) idle() bool { return p.state == atOpcode && !p.fragments }
+
+// left returns how many bytes of a data frame's payload are yet to come; 0 outside one.
+func (p *parser) left() uint64 {
+	if p.state != atPayload || p.isControl() {
+		return 0
+	}
+	return p.length
+}
 
 // isControl reports whether the frame that next is in, or has just completed, is a control frame.
 func (p *parser) isControl() bool { return p.opcode&0x8 != 0 }
@@ -172,10 +183,11 @@ func (p *parser) header(x byte) *fault {
 
 // first takes the first byte of a frame.
 func (p *parser) first(x byte) *fault {
-	if x&rsvBits != 0 {
+	opcode, fin := x&0xF, x&finBit != 0
+	compressed := p.deflate && x&rsvBits == rsv1Bit && (opcode == opText || opcode == opBinary)
+	if x&rsvBits != 0 && !compressed {
 		return &fault{CodeProtocol, "reserved bit set"}
 	}
-	opcode, fin := x&0xF, x&finBit != 0
 	switch opcode {
 	case opContinuation:
 		if !p.fragments {
@@ -186,7 +198,7 @@ func (p *parser) first(x byte) *fault {
 		if p.fragments {
 			return &fault{CodeProtocol, "message begun inside another"}
 		}
-		p.fragments = !fin
+		p.fragments, p.packed = !fin, compressed
 		p.used = 0
 	case opClose, opPing, opPong:
 		if !fin {
@@ -262,7 +274,10 @@ const maxHeader = 10
 
 // newFrame returns a whole frame with a copy of payload.
 func newFrame(opcode byte, payload []byte) []byte {
-	b := make([]byte, 0, maxHeader+len(payload))
+	return appendFrame(make([]byte, 0, maxHeader+len(payload)), opcode, payload)
+}
+
+func appendFrame(b []byte, opcode byte, payload []byte) []byte {
 	return append(appendHeader(b, opcode, len(payload)), payload...)
 }
 

@@ -97,6 +97,7 @@ func TestOverflow(t *testing.T) {
 		c, conn := open(t, &ws.Options{SendBytes: 1000}, h)
 		big := strings.Repeat("b", 5000) // larger than the limit, but nothing waits
 		conn.Send(ws.Text, []byte(big))
+		synctest.Wait() // it is being written
 		accepted := 0
 		for conn.Send(ws.Text, []byte("small")) {
 			accepted++
@@ -282,7 +283,7 @@ func TestIdle(t *testing.T) {
 			start := time.Now()
 			for range 3 { // one being handled, one waiting, the third is read when the first is handled
 				go c.text("x")
-				synctest.Wait()
+				settle()
 			}
 			c.expect(frame{opText, "x"})
 			at(t, start, 5*time.Minute)
@@ -340,7 +341,7 @@ func TestMessageTimeout(t *testing.T) {
 			}
 			c, _ := open(t, &ws.Options{Pending: 1}, h)
 			c.text("a")
-			synctest.Wait()
+			settle()
 			c.write(append(text("b"), text("c")[:3]...))
 			c.expect(frame{opText, "a"})
 			time.Sleep(9 * time.Second)
@@ -377,7 +378,7 @@ func TestPendingBytes(t *testing.T) {
 				c.write(text(strings.Repeat("x", 200<<10)))
 				written++
 			}()
-			synctest.Wait()
+			settle()
 		}
 		if written != 3 {
 			t.Errorf("%d messages were read, want 3", written)
@@ -413,7 +414,7 @@ func TestPending(t *testing.T) {
 				c.write(b)
 				written++
 			}()
-			synctest.Wait()
+			settle()
 		}
 		for i := range 64 {
 			write(text(fmt.Sprint(i)))

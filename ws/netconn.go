@@ -1,32 +1,51 @@
 package ws
 
 import (
+	"bufio"
 	"errors"
 	"net"
 	"os"
+	"sync"
 	"time"
 )
 
-// readBuffer is how many bytes are read at once, unless a message's payload is read straight into its buffer.
-const readBuffer = 4 << 10
+const (
+	// readBuffer is how many bytes are read at once, unless a message's payload is read straight into its buffer.
+	readBuffer = 8 << 10
 
-var errPeerClosed = errors.New("ws: the peer closed")
+	// waitBuffer is what a connection holds on to while it waits in a blocking read: over TLS.
+	waitBuffer = 1 << 10
+)
 
-// A netConn is the net.Conn that coder/websocket reads. It polices the frames that pass, answers control frames itself and
-// lets only data frames through, all of them valid, so that coder/websocket never writes nor closes.
-// Only the reader's goroutine uses its fields.
+var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+
+var (
+	errPeerClosed = errors.New("ws: the peer closed")
+	errWrite      = errors.New("ws: coder/websocket must not write")
+)
+
+// A netConn is the net.Conn that coder/websocket reads. It polices the frames that pass, answers control frames itself and lets only data
+// frames through, all of them valid, so that coder/websocket never writes nor closes. It returns no byte beyond the end of a
+// message, so that nothing is left in coder/websocket between messages, when a connection waits here, without a buffer.
+// Only the reader uses its fields.
 type netConn struct {
 	net.Conn
-	c     *Conn
-	first []byte // what net/http has read already
+	c  *Conn
+	br *bufio.Reader // coder/websocket's, as small as can be
 
 	frames parser
-	buf    []byte
-	r, w   int   // buf[r:w] is for coder/websocket
-	err    error // the end of the stream, after buf[r:w]
-	code   int   // what the peer's close frame said
+	pooled *[readBuffer]byte // what buf lies in, or nil
+	own    *[waitBuffer]byte // the same, where reads block
+	buf    []byte            // what was read of the socket and not yet returned by Read
+	data   int               // bytes at the front of buf that Read may return; what is behind has yet to be parsed
+	err    error             // the end of the stream, after those
+	code   int               // what the peer's close frame said
 	reason string
 
+	readSocket func(fd uintptr) bool // made once, so that no read allocates
+	readErr    error                 // of readSocket
+
+	now      time.Time // of the last read
 	last     time.Time // when a frame was last complete
 	begun    time.Time // when the message that is under way began; zero between messages
 	pinged   bool      // since last
@@ -36,33 +55,64 @@ type netConn struct {
 	count    int
 }
 
+// init prepares n to read; early is what net/http has read already.
+func (n *netConn) init(c *Conn, early []byte) {
+	n.Conn, n.c, n.buf = c.netConn, c, early
+	n.frames.max = c.group.opts.MaxMessage
+	n.br = bufio.NewReaderSize(n, 16)
+	if c.socket != nil {
+		n.readSocket = n.tryRead
+	}
+}
+
+// await returns nil when there are bytes of a message to read. Between messages it is where connections spend their time, so little
+// stands on the stack, and what was received is answered before it blocks.
+func (n *netConn) await() error {
+	for n.data == 0 {
+		if n.err != nil {
+			return n.err
+		}
+		if len(n.buf) > 0 {
+			n.parse()
+		} else if err := n.fill(); err != nil {
+			n.err = err
+		}
+	}
+	return nil
+}
+
+// between reports whether everything that was received of the last message has been read from coder/websocket.
+func (n *netConn) between() bool {
+	return n.data == 0 && n.frames.idle() && n.br.Buffered() == 0
+}
+
 // Read returns bytes of data frames. What comes before a fault is returned before the fault.
 func (n *netConn) Read(p []byte) (int, error) {
-	for n.r == n.w {
-		if n.err != nil {
-			return 0, n.err
-		}
-		dst := n.buf
-		direct := len(p) >= len(n.buf)
-		if direct {
-			dst = p
-		}
-		m, err := n.read(dst)
-		if err != nil {
-			n.err = err
-			continue
-		}
-		kept := n.filter(dst[:m])
-		if direct {
-			if kept > 0 {
-				return kept, nil
-			}
-			continue
-		}
-		n.r, n.w = 0, kept
+	if n.data == 0 && len(n.buf) == 0 && n.err == nil && n.frames.left() > 0 && len(p) > waitBuffer {
+		return n.readPayload(p[:min(uint64(len(p)), n.frames.left())])
 	}
-	m := copy(p, n.buf[n.r:n.w])
-	n.r += m
+	if err := n.await(); err != nil {
+		return 0, err
+	}
+	m := copy(p, n.buf[:n.data])
+	n.buf, n.data = n.buf[m:], n.data-m
+	return m, nil
+}
+
+// readPayload reads some of a frame's payload past the buffer.
+func (n *netConn) readPayload(p []byte) (m int, err error) {
+	err = n.wait(func() error {
+		m, err = n.Conn.Read(p)
+		if m > 0 {
+			return nil // an error comes again
+		}
+		return err
+	})
+	if err != nil {
+		n.err = err
+		return 0, err
+	}
+	n.step(p[:m])
 	return m, nil
 }
 
@@ -75,36 +125,75 @@ func (n *netConn) Close() error {
 	return nil
 }
 
-// read reads from the socket, within the time that the clocks leave.
-func (n *netConn) read(dst []byte) (int, error) {
-	if len(n.first) > 0 {
-		m := copy(dst, n.first)
-		n.first = n.first[m:]
-		if len(n.first) == 0 {
-			n.first = nil
-		}
-		return m, nil
+// fill reads from the socket when buf is empty. It holds no buffer while it waits, but over TLS a small one.
+func (n *netConn) fill() error {
+	n.release()
+	if n.readSocket == nil {
+		return n.wait(n.blockingRead)
 	}
+	return n.wait(n.socketRead)
+}
+
+func (n *netConn) socketRead() error {
+	if err := n.c.socket.Read(n.readSocket); err != nil {
+		return err
+	}
+	return n.readErr
+}
+
+// tryRead reads what the kernel has, and reports whether that was anything, be it an error.
+func (n *netConn) tryRead(fd uintptr) bool {
+	b := readBuffers.Get().(*[readBuffer]byte)
+	m, err := readNow(fd, b[:])
+	if err != nil {
+		readBuffers.Put(b)
+		n.readErr = err
+		return err != errWouldBlock
+	}
+	n.pooled, n.buf, n.readErr = b, b[:m], nil
+	return true
+}
+
+func (n *netConn) blockingRead() error {
+	if n.own == nil {
+		n.own = new([waitBuffer]byte)
+	}
+	m, err := n.Conn.Read(n.own[:])
+	if m > 0 {
+		n.buf = n.own[:m]
+		return nil // an error comes again
+	}
+	return err
+}
+
+// release gives the buffer back.
+func (n *netConn) release() {
+	if n.pooled != nil {
+		readBuffers.Put(n.pooled)
+		n.pooled, n.buf = nil, nil
+	}
+}
+
+// wait calls read until it returns something, with what was queued before sent, and within the time that the clocks leave.
+func (n *netConn) wait(read func() error) error {
 	for {
-		n.arm()
-		m, err := n.Conn.Read(dst)
-		if m > 0 {
-			return m, nil // an error comes again
-		}
+		n.c.beforeRead()
+		err := read()
 		if errors.Is(err, os.ErrDeadlineExceeded) {
 			n.rearm = true
-			err = n.expired()
+			if err := n.expired(); err != nil {
+				return err
+			}
+			continue
 		}
-		if err != nil {
-			return 0, err
-		}
+		n.now = time.Now()
+		return err
 	}
 }
 
 // arm sets the read deadline if the present one is too late. One that is too early only wakes the reader, who then sets the next.
+// Conn.mu is held.
 func (n *netConn) arm() {
-	n.c.mu.Lock()
-	defer n.c.mu.Unlock()
 	var want time.Time
 	if n.c.out.closing {
 		if n.c.out.sent {
@@ -121,7 +210,7 @@ func (n *netConn) arm() {
 
 // due returns when the clocks next want something done, or zero.
 func (n *netConn) due() (t time.Time) {
-	o := &n.c.opts
+	o := &n.c.group.opts
 	if o.IdleTimeout > 0 {
 		t = n.last.Add(o.IdleTimeout)
 	}
@@ -152,7 +241,7 @@ func (n *netConn) expired() error {
 		}
 		return nil
 	}
-	o, now := &n.c.opts, time.Now()
+	o, now := &n.c.group.opts, time.Now()
 	switch {
 	case o.MessageTimeout > 0 && !n.begun.IsZero() && !now.Before(n.begun.Add(o.MessageTimeout)):
 		return &fault{CodePolicy, "message took too long"}
@@ -160,58 +249,60 @@ func (n *netConn) expired() error {
 		return &fault{CodeIdle, "idle"}
 	case o.PingAfter > 0 && !n.pinged && !now.Before(n.last.Add(o.PingAfter)):
 		n.pinged = true
-		n.c.push(pingFrame)
+		n.c.sendControl(opPing, nil)
 	}
 	return nil
 }
 
 // resume starts the clocks anew after a pause in reading.
 func (n *netConn) resume() {
-	n.last, n.pinged = time.Now(), false
+	n.now = time.Now()
+	n.last, n.pinged = n.now, false
 	if !n.begun.IsZero() {
-		n.begun = n.last
+		n.begun = n.now
 	}
 }
 
-// filter follows the frames in b, moves the bytes of data frames to its front and returns their number. It answers
-// pings. A fault or the peer's close frame ends the stream: n.err.
-func (n *netConn) filter(b []byte) int {
-	now := time.Now()
-	kept := 0
-	for i := 0; i < len(b) && n.err == nil; {
-		m, ev, f := n.frames.next(b[i:])
-		if m > 0 && !n.frames.isControl() {
-			if kept != i {
-				copy(b[kept:], b[i:i+m])
+// parse follows the frames in buf, to the end of a data frame or of buf. It answers pings. A fault or the peer's close frame ends
+// the stream: n.err.
+func (n *netConn) parse() {
+	for n.data < len(n.buf) && n.err == nil {
+		m, end := n.step(n.buf[n.data:])
+		if !n.frames.isControl() {
+			n.data += m
+			if end {
+				return
 			}
-			kept += m
+			continue
 		}
-		i += m
-		if f == nil && ev != evNone {
-			f = n.frame(ev, now)
-		}
-		if f != nil {
-			n.err = f
-		}
+		n.buf = n.buf[m:]
 	}
+}
+
+// step takes the next bytes of the stream, returns how many it took, and whether they end a frame.
+func (n *netConn) step(b []byte) (taken int, end bool) {
+	m, ev, f := n.frames.next(b)
 	switch {
 	case n.frames.idle():
 		n.begun = time.Time{}
 	case n.begun.IsZero():
-		n.begun = now
+		n.begun = n.now
 	}
-	return kept
+	if f == nil && ev != evNone {
+		f = n.frame(ev)
+	}
+	if f != nil {
+		n.err = f
+	}
+	return m, ev != evNone
 }
 
 // frame is called after each frame.
-func (n *netConn) frame(ev event, now time.Time) *fault {
-	n.last, n.pinged = now, false
-	if n.frames.idle() {
-		n.begun = time.Time{}
-	}
-	if limit := n.c.opts.FramesPerSecond; limit > 0 {
-		if now.Sub(n.second) >= time.Second {
-			n.second, n.count = now, 0
+func (n *netConn) frame(ev event) *fault {
+	n.last, n.pinged = n.now, false
+	if limit := n.c.group.opts.FramesPerSecond; limit > 0 {
+		if n.now.Sub(n.second) >= time.Second {
+			n.second, n.count = n.now, 0
 		}
 		n.count++
 		if n.count > limit {
@@ -223,7 +314,7 @@ func (n *netConn) frame(ev event, now time.Time) *fault {
 	}
 	switch n.frames.opcode {
 	case opPing:
-		n.c.push(newFrame(opPong, n.frames.control))
+		n.c.sendControl(opPong, n.frames.control)
 	case opClose:
 		code, reason, f := parseClose(n.frames.control)
 		if f != nil {
@@ -237,8 +328,9 @@ func (n *netConn) frame(ev event, now time.Time) *fault {
 // discard reads on after a close frame of ours, until the end of the peer's stream or of the grace, without following the frames.
 func (n *netConn) discard() {
 	for {
-		if _, err := n.read(n.buf); err != nil {
+		if n.fill() != nil {
 			return
 		}
+		n.buf = n.buf[:0]
 	}
 }

@@ -33,7 +33,7 @@ const (
 	CodeRate         = 4429
 )
 
-// Options are the limits of a connection. The zero value means the defaults.
+// Options are the limits of the connections of a [Group]. The zero value means the defaults.
 // Where it says so, a negative value means no limit.
 type Options struct {
 	// MaxMessage is the size of a message from the peer, in bytes. Each continuation frame counts 64 bytes at least.
@@ -71,10 +71,15 @@ type Options struct {
 	// CloseGrace is how long to wait for the peer's close frame after ours. Default 1 s.
 	CloseGrace time.Duration
 
+	// Compression offers permessage-deflate (RFC 7692) without context takeover: each message that is sent and has 512 bytes or more is
+	// compressed by itself, a [Prepared] one once for all its receivers. A message received counts towards MaxMessage with
+	// the size that it has inflated. Default false.
+	Compression bool
+
 	// Subprotocols are offered in this order of preference; the first that the client names too is selected. Default none.
 	Subprotocols []string
 
-	// Context is the parent of Conn.Context. That it ends doesn't close the connection. Default context.Background().
+	// Context is the parent of each Conn.Context. That it ends doesn't close a connection. Default context.Background().
 	Context context.Context
 
 	// Trace, if set, is called with every message: in the reader's goroutine for those received, in the sender's, perhaps

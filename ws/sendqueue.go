@@ -1,9 +1,6 @@
 package ws
 
 import (
-	"errors"
-	"net"
-	"os"
 	"slices"
 	"sync"
 	"time"
@@ -15,22 +12,40 @@ const (
 
 	// frameOverhead is what a waiting frame counts towards Options.SendBytes beyond its bytes.
 	frameOverhead = 32
+
+	// replyChunk is the size of the buffers that hold small replies together.
+	replyChunk = 4 << 10
 )
 
-var scratches = sync.Pool{New: func() any { return new([maxWrite]byte) }}
+// A segment is one or more whole frames: one that other connections may share, or small replies in a chunk of the queue's own.
+type segment struct {
+	b     []byte
+	chunk *[replyChunk]byte // what b lies in; nil for a frame by itself
+}
+
+// cost is what a waiting segment counts towards Options.SendBytes: about the memory that it holds.
+func (s *segment) cost() int {
+	if s.chunk != nil {
+		return replyChunk + frameOverhead
+	}
+	return len(s.b) + frameOverhead
+}
 
 var (
-	errSlow   = &fault{CodeSlow, "slow consumer"}
-	pingFrame = newFrame(opPing, nil)
-	errWrite  = errors.New("ws: coder/websocket must not write")
+	chunks       = sync.Pool{New: func() any { return new([replyChunk]byte) }}
+	segmentLists = sync.Pool{New: func() any { return new([64]segment) }}
 )
 
-// A sendQueue holds whole frames that wait to be written. The flusher, a goroutine that exists only while there are some, is the only
-// one that writes to the socket. Conn.mu guards it.
+// A sendQueue holds what waits to be written. One goroutine at a time writes: who sets flushing sees to it that somebody does.
+// Conn.mu guards the queue.
 type sendQueue struct {
-	frames   [][]byte // behind the frames that the flusher writes
-	waiting  int      // bytes in frames
-	inflight int      // bytes that the flusher has yet to write
+	segments []segment
+	few      [2]segment   // what segments lies in while it is short
+	many     *[64]segment // and then, unless it is longer still
+	busy     int          // segments at the front that are being written
+	written  int          // bytes of the first segment that have been
+	bytes    int          // in segments, but for those written
+	waiting  int          // cost of the segments that aren't busy
 	flushing bool
 
 	closing bool      // nothing more is queued: a close frame is, or the connection is lost
@@ -41,224 +56,117 @@ type sendQueue struct {
 	reason  string
 	err     error
 
-	flushers sync.WaitGroup // none starts once closing is set and the close frame is queued
+	flushers sync.WaitGroup // holds 1 while flushing; not set any more once closing is set and the close frame is queued
 }
 
-// push queues a frame, and reports whether it did. A queue that is too long closes the connection with 4408.
-func (c *Conn) push(frame []byte) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	q := &c.out
-	if q.closing {
+// room reports whether a segment of that cost may wait too. One may whatever its size if no other does.
+func (q *sendQueue) room(cost, limit int) bool {
+	return limit < 0 || q.waiting == 0 || q.waiting+cost <= limit
+}
+
+func (q *sendQueue) add(s segment) {
+	switch n := len(q.segments); {
+	case n == 0:
+		q.segments = q.few[:0]
+	case n == len(q.few) && q.many == nil:
+		q.many = segmentLists.Get().(*[64]segment)
+		q.segments = append(q.many[:0], q.segments...)
+	}
+	q.segments = append(q.segments, s)
+	q.bytes += len(s.b)
+	q.waiting += s.cost()
+}
+
+// addReply copies a frame behind the replies that wait already, and reports whether there is place for it.
+func (q *sendQueue) addReply(opcode byte, payload []byte) bool {
+	n := len(q.segments)
+	if n <= q.busy {
 		return false
 	}
-	limit := c.opts.SendBytes
-	if limit >= 0 && len(q.frames) > 0 && q.waiting+len(frame)+frameOverhead*(len(q.frames)+1) > limit {
-		clear(q.frames)
-		q.frames, q.waiting = nil, 0
-		c.shutLocked(errSlow.code, errSlow.reason, errSlow, c.opts.CloseGrace)
-		if c.netConn != nil {
-			_ = c.netConn.SetWriteDeadline(q.drainBy)
-		}
+	last := &q.segments[n-1]
+	if last.chunk == nil || replyChunk-len(last.b) < maxHeader+len(payload) {
 		return false
 	}
-	c.appendLocked(frame)
+	before := len(last.b)
+	last.b = appendFrame(last.b, opcode, payload)
+	q.bytes += len(last.b) - before
 	return true
 }
 
-// opened writes what was queued before the handshake.
-func (c *Conn) opened() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	q := &c.out
-	if q.lost {
-		_ = c.raw.Close()
+// begin makes as many segments busy as are written at once: one, or several small ones.
+func (q *sendQueue) begin() {
+	size := 0
+	for i := range q.segments[:q.busy] {
+		size += len(q.segments[i].b)
 	}
-	q.flushing = false
-	if b, _ := q.take(); b != nil {
-		q.flushing = true
-		if !q.drainBy.IsZero() { // Close was called: its time begins now
-			q.drainBy = time.Now().Add(c.opts.WriteTimeout)
-		}
-		q.flushers.Go(func() { c.flush(b) })
+	for q.busy < len(q.segments) && (q.busy == 0 || size+len(q.segments[q.busy].b) <= maxWrite) {
+		size += len(q.segments[q.busy].b)
+		q.waiting -= q.segments[q.busy].cost()
+		q.busy++
 	}
 }
 
-func (c *Conn) appendLocked(frame []byte) {
-	q := &c.out
-	if q.flushing {
-		q.frames = append(q.frames, frame)
-		q.waiting += len(frame)
-		return
+// take returns the bytes to write next. Those of several segments lie in scratch.
+func (q *sendQueue) take(scratch *[maxWrite]byte) []byte {
+	switch q.begin(); {
+	case q.busy == 0:
+		return nil
+	case q.busy == 1 || q.written > 0:
+		return q.segments[0].b[q.written:]
 	}
-	q.flushing = true
-	q.inflight = len(frame)
-	q.flushers.Go(func() { c.flush(frame) })
-}
-
-// shut queues a close frame as the last one, to be written within Options.WriteTimeout, and forgets the messages that wait to be
-// handled. The first call wins.
-func (c *Conn) shut(code int, reason string, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if !c.out.closing {
-		c.shutLocked(code, reason, err, c.opts.WriteTimeout)
+	b := scratch[:0]
+	for _, s := range q.segments[:q.busy] {
+		b = append(b, s.b...)
 	}
+	return b
 }
 
-func (c *Conn) shutLocked(code int, reason string, err error, drain time.Duration) {
-	c.endLocked(code, reason, err)
-	c.out.drainBy = time.Now().Add(drain)
-	c.appendLocked(closeFrame(code, reason))
-	c.dropPendingLocked()
-}
-
-// echo answers the peer's close frame. Messages that it sent before are still handled.
-func (c *Conn) echo(code int, reason string) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.out.closing {
-		return
+// wrote forgets n bytes from the front.
+func (q *sendQueue) wrote(n int) {
+	q.bytes -= n
+	done := 0
+	for done < q.busy && n >= len(q.segments[done].b)-q.written {
+		n -= len(q.segments[done].b) - q.written
+		q.written = 0
+		q.free(done)
+		done++
 	}
-	c.endLocked(code, reason, nil)
-	c.out.drainBy = time.Now().Add(c.opts.WriteTimeout)
-	c.appendLocked(closeFrame(code, reason))
-}
-
-// lose ends the connection without a close frame. What waits to be sent is dropped. After a write that failed, and only
-// then, the kernel is told to forget what it holds too.
-func (c *Conn) lose(err error, forget bool) {
-	c.mu.Lock()
-	q := &c.out
-	if !q.closing {
-		c.endLocked(CodeLost, "", err)
-	}
-	q.lost = true
-	clear(q.frames)
-	q.frames, q.waiting = nil, 0
-	raw := c.raw
-	c.mu.Unlock()
-	if raw == nil {
-		return // before the handshake
-	}
-	if forget {
-		if t, ok := raw.(interface{ SetLinger(sec int) error }); ok {
-			_ = t.SetLinger(0)
-		}
-	}
-	_ = raw.Close()
-}
-
-func (c *Conn) endLocked(code int, reason string, err error) {
-	c.out.closing = true
-	c.out.code, c.out.reason, c.out.err = code, reason, err
-	c.wakeReaderLocked()
-	c.cancel()
-}
-
-// isClosing reports whether a close frame is queued, or the connection is lost.
-func (c *Conn) isClosing() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.out.closing
-}
-
-// flush writes b, and then what is queued until there is nothing.
-func (c *Conn) flush(b []byte) {
-	q := &c.out
-	var scratch *[maxWrite]byte // what b lies in, if not in one frame
-	for b != nil {
-		for len(b) > 0 {
-			c.mu.Lock()
-			by := time.Now().Add(c.opts.WriteTimeout)
-			if !q.drainBy.IsZero() && q.drainBy.Before(by) {
-				by = q.drainBy
-			}
-			_ = c.netConn.SetWriteDeadline(by)
-			c.mu.Unlock()
-
-			n, err := c.netConn.Write(b[:min(len(b), maxWrite)])
-			b = b[n:]
-			c.mu.Lock()
-			q.inflight -= n
-			c.mu.Unlock()
-			if err != nil {
-				c.writeFailed(err)
-				return
-			}
-		}
-		if scratch != nil {
-			scratches.Put(scratch)
-		}
-		c.mu.Lock()
-		b, scratch = q.take()
-		closed := b == nil && q.closing && !q.lost
-		if b == nil {
-			q.flushing = false
-		}
-		if closed {
-			q.sent = true
-			_ = c.netConn.SetReadDeadline(time.Now().Add(c.opts.CloseGrace))
-		}
-		_, broken := errors.AsType[*fault](q.err)
-		c.mu.Unlock()
-		if t, ok := c.netConn.(interface{ CloseWrite() error }); ok && closed && broken {
-			// The peer's frames are not followed any more. As RFC 6455, section 7.1.1 has it, it learns by the end of our
-			// stream that nothing comes after the close frame, and we wait for the end of its.
-			_ = t.CloseWrite()
-		}
+	q.written += n
+	q.busy -= done
+	q.segments = slices.Delete(q.segments, 0, done)
+	if len(q.segments) == 0 {
+		q.reset()
 	}
 }
 
-// take removes frames from the front, one or as many small ones as are written at once, and returns their bytes, and what holds these
-// if they are several. It returns nil if there are none.
-func (q *sendQueue) take() (b []byte, scratch *[maxWrite]byte) {
-	n, size := 0, 0
-	for n < len(q.frames) && size+len(q.frames[n]) <= maxWrite {
-		size += len(q.frames[n])
-		n++
+func (q *sendQueue) free(i int) {
+	if chunk := q.segments[i].chunk; chunk != nil {
+		chunks.Put(chunk)
 	}
-	switch {
-	case len(q.frames) == 0:
-		return nil, nil
-	case n <= 1:
-		n, b = 1, q.frames[0]
-	default:
-		scratch = scratches.Get().(*[maxWrite]byte)
-		b = scratch[:0]
-		for _, frame := range q.frames[:n] {
-			b = append(b, frame...)
-		}
-	}
-	q.waiting -= len(b)
-	q.inflight = len(b)
-	if n == len(q.frames) && cap(q.frames) > 16 {
-		q.frames = nil
-	} else {
-		q.frames = slices.Delete(q.frames, 0, n)
-	}
-	return b, scratch
 }
 
-func (c *Conn) writeFailed(err error) {
-	if errors.Is(err, os.ErrDeadlineExceeded) {
-		c.mu.Lock()
-		if !c.out.closing {
-			c.endLocked(CodeSlow, errSlow.reason, errSlow)
-			c.dropPendingLocked()
-		}
-		c.mu.Unlock()
+// drop forgets what waits, and what is being written, too, if nobody writes.
+func (q *sendQueue) drop() {
+	if !q.flushing {
+		q.busy, q.written = 0, 0
 	}
-	c.lose(err, true)
+	for i := q.busy; i < len(q.segments); i++ {
+		q.free(i)
+		q.bytes -= len(q.segments[i].b)
+	}
+	clear(q.segments[q.busy:])
+	q.segments = q.segments[:q.busy]
+	q.waiting = 0
+	if len(q.segments) == 0 {
+		q.reset()
+	}
 }
 
-// rawConn returns what is below TLS and other wrappers.
-func rawConn(conn net.Conn) net.Conn {
-	for {
-		w, ok := conn.(interface{ NetConn() net.Conn })
-		if !ok {
-			return conn
-		}
-		conn = w.NetConn()
+func (q *sendQueue) reset() {
+	q.segments, q.bytes = nil, 0
+	if q.many != nil {
+		clear(q.many[:])
+		segmentLists.Put(q.many)
+		q.many = nil
 	}
 }

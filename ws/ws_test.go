@@ -14,6 +14,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/mooncore/mooncore/internal/leaktest"
 	"github.com/mooncore/mooncore/ws"
@@ -29,6 +31,12 @@ const (
 	opPing         = 9
 	opPong         = 10
 )
+
+// settle waits, in a synctest bubble, until reading goes on beside a message that takes long, and everything has come to rest.
+func settle() {
+	time.Sleep(10 * time.Millisecond)
+	synctest.Wait()
+}
 
 const handshake = "GET / HTTP/1.1\r\nHost: x\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n" +
 	"Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
@@ -58,7 +66,7 @@ func (h *handler) Message(c *ws.Conn, typ ws.Type, data []byte) {
 		h.message(c, typ, data)
 		return
 	}
-	c.Send(typ, data)
+	c.Reply(typ, data)
 }
 
 func (h *handler) Closed(_ *ws.Conn, code int, reason string, err error) {
@@ -81,12 +89,13 @@ func listen(t testing.TB, opts *ws.Options, h ws.Handler) (addr string, conns <-
 
 func newServer(t testing.TB, opts *ws.Options, h ws.Handler) (*httptest.Server, <-chan *ws.Conn) {
 	conns := make(chan *ws.Conn, 10_000)
+	group := ws.NewGroup(opts)
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		c, err := ws.Accept(w, r, opts)
-		if err != nil {
+		c := group.New(h)
+		if err := c.Accept(w, r); err != nil {
 			return
 		}
-		c.Start(h)
+		c.Start()
 		conns <- c
 	}))
 	t.Cleanup(func() {
@@ -141,8 +150,8 @@ func upgrade(t testing.TB, conn net.Conn) *client {
 // already of what follows the handshake.
 func open(t testing.TB, opts *ws.Options, h ws.Handler, first ...byte) (*client, *ws.Conn) {
 	t.Helper()
-	c, conn := accept(t, opts, first...)
-	conn.Start(h)
+	c, conn := accept(t, opts, h, first...)
+	conn.Start()
 	t.Cleanup(func() {
 		c.conn.Close()
 		<-conn.Done()
@@ -151,7 +160,7 @@ func open(t testing.TB, opts *ws.Options, h ws.Handler, first ...byte) (*client,
 }
 
 // accept is open without Start.
-func accept(t testing.TB, opts *ws.Options, first ...byte) (*client, *ws.Conn) {
+func accept(t testing.TB, opts *ws.Options, h ws.Handler, first ...byte) (*client, *ws.Conn) {
 	t.Helper()
 	near, far := net.Pipe()
 	r, err := http.ReadRequest(bufio.NewReader(strings.NewReader(handshake + "\r\n")))
@@ -163,8 +172,8 @@ func accept(t testing.TB, opts *ws.Options, first ...byte) (*client, *ws.Conn) {
 		t.Fatal(err)
 	}
 	w := &hijackable{httptest.NewRecorder(), far, br}
-	c, err := ws.Accept(w, r, opts)
-	if err != nil {
+	c := ws.NewGroup(opts).New(h)
+	if err := c.Accept(w, r); err != nil {
 		t.Fatal(err)
 	}
 	return &client{t, near, bufio.NewReader(near)}, c
@@ -348,7 +357,7 @@ func TestHandshake(t *testing.T) {
 func TestAcceptWithoutHijacker(t *testing.T) {
 	w := httptest.NewRecorder()
 	r, _ := http.ReadRequest(bufio.NewReader(strings.NewReader(handshake + "\r\n")))
-	if _, err := ws.Accept(w, r, nil); err == nil || w.Code != http.StatusNotImplemented {
+	if err := ws.NewGroup(nil).New(newHandler()).Accept(w, r); err == nil || w.Code != http.StatusNotImplemented {
 		t.Fatalf("%v, %d", err, w.Code)
 	}
 }

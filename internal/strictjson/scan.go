@@ -95,6 +95,16 @@ func Scan(data []byte, wants []string, got [][]byte) (Kind, error) {
 	return KindOf(data), nil
 }
 
+// Valid reports whether data is one JSON text in UTF-8. It allows all else that [Scan] calls a fault, and allocates nothing unless
+// the text is nested deeper than [MaxDepth].
+func Valid(data []byte) bool {
+	s := scanner{data: data, want: -1, fault: &faultAllowed}
+	return s.scan() == nil && utf8.Valid(data)
+}
+
+// faultAllowed stands where a scanner keeps its first fault, so that it looks for none.
+var faultAllowed Fault
+
 // seed makes hashes that an attacker cannot make collide.
 var seed = maphash.MakeSeed()
 

@@ -1,0 +1,102 @@
+package ws
+
+import (
+	"bufio"
+	"net"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/coder/websocket"
+)
+
+// kernelBuffer is how many bytes the kernel may hold for a peer that doesn't read. By default it holds megabytes.
+const kernelBuffer = 64 << 10
+
+// Accept answers a WebSocket handshake, which may offer the sub-protocols of the options. If it fails, it has written the response,
+// and the connection is no good. It must be called once.
+//
+// Accept doesn't look at Origin, which the caller has checked. After it the caller must call Start once; CloseNow before that is
+// allowed. r may be forgotten when Accept has returned.
+func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
+	rw := w
+	if canHijack(w) {
+		rw = &hijacker{w, c} // else Accept refuses, or answers first that r is no handshake at all
+	}
+	o := &c.group.opts
+	mode := websocket.CompressionDisabled
+	if o.Compression {
+		mode = websocket.CompressionNoContextTakeover
+	}
+	var err error
+	c.ws, err = websocket.Accept(rw, r, &websocket.AcceptOptions{
+		Subprotocols:       o.Subprotocols,
+		InsecureSkipVerify: true, // the origin is the caller's
+		CompressionMode:    mode,
+	})
+	if err != nil {
+		c.lose(err, false)
+		return err
+	}
+	c.ws.SetReadLimit(-1) // the parser and receive limit
+	c.opened(o.Compression && strings.HasPrefix(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate"))
+	return nil
+}
+
+func canHijack(w http.ResponseWriter) bool {
+	for {
+		switch t := w.(type) {
+		case http.Hijacker:
+			return true
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = t.Unwrap()
+		default:
+			return false
+		}
+	}
+}
+
+// A hijacker gives coder/websocket the Conn's netConn in place of net/http's.
+type hijacker struct {
+	http.ResponseWriter
+	c *Conn
+}
+
+func (h *hijacker) Unwrap() http.ResponseWriter { return h.ResponseWriter }
+
+func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
+	if g, ok := h.ResponseWriter.(interface{ WriteHeaderNow() }); ok {
+		g.WriteHeaderNow() // gin writes no header otherwise
+	}
+	conn, brw, err := http.NewResponseController(h.ResponseWriter).Hijack()
+	if err != nil {
+		return nil, nil, err
+	}
+	_ = conn.SetDeadline(time.Time{})
+	c := h.c
+	c.mu.Lock()
+	c.netConn, c.raw, c.socket = conn, rawConn(conn), socketOf(conn)
+	c.mu.Unlock()
+	if t, ok := c.raw.(interface{ SetWriteBuffer(bytes int) error }); ok {
+		_ = t.SetWriteBuffer(kernelBuffer)
+	}
+	var early []byte
+	if n := brw.Reader.Buffered(); n > 0 {
+		b, _ := brw.Reader.Peek(n)
+		early = slices.Clone(b)
+	}
+	c.in.init(c, early)
+	return &c.in, bufio.NewReadWriter(c.in.br, bufio.NewWriterSize(&c.in, 16)), nil
+}
+
+// rawConn returns what is below TLS and other wrappers.
+func rawConn(conn net.Conn) net.Conn {
+	for {
+		w, ok := conn.(interface{ NetConn() net.Conn })
+		if !ok {
+			return conn
+		}
+		conn = w.NetConn()
+	}
+}

@@ -1,0 +1,358 @@
+package ws
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"time"
+	"unicode/utf8"
+)
+
+const (
+	// patience is how long a message may keep the reader before another goroutine reads in its place.
+	patience = 5 * time.Millisecond
+
+	// pendingBytes may wait to be handled, in several messages; past it reading pauses, as past Options.Pending messages.
+	pendingBytes = 256 << 10
+
+	// lastReplies is how long the peer's close frame, or what ends the connection otherwise by the peer's doing, may wait for
+	// the messages before it to be answered. It is short, so that a slow action doesn't keep the peer waiting.
+	lastReplies = 100 * time.Millisecond
+
+	// keepBuffer is the size of the largest buffer that is kept for another message.
+	keepBuffer = 64 << 10
+)
+
+type message struct {
+	typ  Type
+	data *[]byte
+}
+
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+func putBuffer(b *[]byte) {
+	if cap(*b) <= keepBuffer {
+		*b = (*b)[:0]
+		buffers.Put(b)
+	}
+}
+
+// A reader is the goroutine that reads. It handles messages itself, one after the other, and sends the replies when it has no more to
+// read. One that takes long costs it the role: another reader replaces it, and it goes on as the worker, which handles what
+// the other reads, until nothing is left.
+type reader struct {
+	c        *Conn
+	replaced bool // Conn.mu guards it
+}
+
+func (r *reader) run() {
+	c := r.c
+	defer func() {
+		c.mu.Lock()
+		replaced := r.replaced
+		if !replaced {
+			c.inline = false // the handler has ended the goroutine
+		}
+		c.mu.Unlock()
+		if replaced {
+			c.workers.Done()
+		} else {
+			c.finish()
+		}
+	}()
+	for c.in.await() == nil {
+		m, ok := c.receive()
+		if !ok || !r.take(m) {
+			return
+		}
+	}
+}
+
+// receive reads a message. It returns false if the stream has ended: in.err.
+func (c *Conn) receive() (message, bool) {
+	typ, r, err := c.ws.Reader(context.Background())
+	if err != nil {
+		return message{}, false
+	}
+	m := message{Type(typ), buffers.Get().(*[]byte)}
+	err = c.readAll(r, m.data)
+	switch {
+	case err == nil && m.typ == Text && !utf8.Valid(*m.data):
+		err = &fault{CodeBadText, "text is not UTF-8"}
+	case err == nil && !c.in.between():
+		err = &fault{CodeBadText, "compressed message ends early"}
+	case err == nil:
+		return m, true
+	}
+	putBuffer(m.data)
+	if c.in.err == nil {
+		var broken *fault
+		if !errors.As(err, &broken) {
+			broken = &fault{CodeBadText, "compressed message is broken"}
+		}
+		c.in.err = broken
+	}
+	return message{}, false
+}
+
+// readAll appends to b what r returns, up to Options.MaxMessage. What isn't compressed the parser has limited already.
+func (c *Conn) readAll(r io.Reader, b *[]byte) error {
+	for {
+		if len(*b) == cap(*b) {
+			*b = slices.Grow(*b, max(512, len(*b)))
+		}
+		n, err := r.Read((*b)[len(*b):cap(*b)])
+		*b = (*b)[:len(*b)+n]
+		switch most := c.group.opts.MaxMessage; {
+		case most >= 0 && int64(len(*b)) > most:
+			return &fault{CodeTooBig, "message too big"}
+		case err == io.EOF:
+			return nil
+		case err != nil:
+			return err
+		}
+	}
+}
+
+// take deals with a message, and reports whether r is the reader still.
+func (r *reader) take(m message) bool {
+	c := r.c
+	if !c.accept() || c.urgent(m) {
+		putBuffer(m.data)
+		return true
+	}
+	c.mu.Lock()
+	switch {
+	case c.out.closing:
+		c.mu.Unlock()
+		putBuffer(m.data)
+		return true
+	case c.working:
+		c.enqueueLocked(m)
+		c.mu.Unlock()
+		return true
+	}
+	c.working, c.inline = true, true
+	c.turn++
+	if !c.timing {
+		c.timing, c.seen = true, c.turn
+		if c.patience == nil {
+			c.patience = time.AfterFunc(patience, c.impatient)
+		} else {
+			c.patience.Reset(patience)
+		}
+	}
+	c.mu.Unlock()
+	c.handle(m)
+	c.mu.Lock()
+	if r.replaced {
+		c.mu.Unlock()
+		c.work()
+		return false
+	}
+	c.working, c.inline = false, false
+	c.mu.Unlock()
+	return true
+}
+
+// impatient is called now and then while the reader handles messages. If it is the same message as the last time, the reader is
+// replaced. Replies that wait are sent.
+func (c *Conn) impatient() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.timing = c.inline
+	if !c.inline {
+		return
+	}
+	c.startFlush()
+	if c.turn != c.seen {
+		c.seen = c.turn
+		c.patience.Reset(patience)
+		return
+	}
+	c.timing, c.inline, c.awake = false, false, false
+	c.workers.Add(1)
+	c.reader.replaced = true
+	c.reader = &reader{c: c}
+	c.in.resume()
+	go c.reader.run()
+}
+
+// accept reports whether a message that was read is handled: not while the connection closes, nor when too many came since
+// CloseAfterPending.
+func (c *Conn) accept() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.out.closing {
+		return false
+	}
+	if c.leaving != nil {
+		if c.late++; c.late > c.group.opts.Pending {
+			return false
+		}
+	}
+	c.awake = true
+	return true
+}
+
+func (c *Conn) urgent(m message) (dealtWith bool) {
+	c.guard(func() {
+		if c.group.opts.Trace != nil {
+			c.group.opts.Trace(c, false, m.typ, *m.data)
+		}
+		dealtWith = c.handler.Urgent(c, m.typ, *m.data)
+	})
+	return dealtWith
+}
+
+func (c *Conn) handle(m message) {
+	c.guard(func() { c.handler.Message(c, m.typ, *m.data) })
+	putBuffer(m.data)
+}
+
+// beforeRead is called by the reader when it is about to wait for the peer.
+func (c *Conn) beforeRead() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rest()
+	c.in.arm()
+}
+
+// rest sends the replies that wait for the reader to have time, and leaves if that is due. Conn.mu is held.
+func (c *Conn) rest() {
+	c.awake = false
+	if c.leaving != nil && !c.working && !c.out.closing {
+		c.shutLocked(c.leaving.code, c.leaving.reason, nil, c.group.opts.WriteTimeout)
+	}
+	c.flushHere()
+}
+
+// enqueueLocked hands a message to the worker, and returns when there is room for another.
+func (c *Conn) enqueueLocked(m message) {
+	c.pending = append(c.pending, m)
+	c.pendingBytes += int64(len(*m.data))
+	if c.fullLocked() {
+		c.rest()
+	}
+	for c.fullLocked() {
+		room := make(chan struct{})
+		c.room = room
+		c.mu.Unlock()
+		<-room
+		c.in.resume()
+		c.mu.Lock()
+	}
+}
+
+// fullLocked reports whether as many messages wait as may.
+func (c *Conn) fullLocked() bool {
+	n := len(c.pending)
+	return (n >= c.group.opts.Pending || c.pendingBytes >= pendingBytes && n > 1) && !c.out.closing
+}
+
+// work handles the messages that wait.
+func (c *Conn) work() {
+	for {
+		c.mu.Lock()
+		if len(c.pending) == 0 {
+			c.working = false
+			c.pending = nil
+			if c.handled != nil {
+				close(c.handled)
+				c.handled = nil
+			}
+			leaving, awake := c.leaving, c.awake
+			c.mu.Unlock()
+			if leaving != nil && !awake {
+				c.Close(leaving.code, leaving.reason)
+			}
+			return
+		}
+		m := c.pending[0]
+		c.pending = slices.Delete(c.pending, 0, 1)
+		c.pendingBytes -= int64(len(*m.data))
+		c.wakeReaderLocked()
+		c.mu.Unlock()
+		c.handle(m)
+	}
+}
+
+func (c *Conn) wakeReaderLocked() {
+	if c.room != nil {
+		close(c.room)
+		c.room = nil
+	}
+}
+
+func (c *Conn) dropPendingLocked() {
+	for _, m := range c.pending {
+		putBuffer(m.data)
+	}
+	c.pending, c.pendingBytes = nil, 0
+}
+
+// awaitReplies waits until the messages read so far are handled, but not for long.
+func (c *Conn) awaitReplies() {
+	ctx := c.Context()
+	c.mu.Lock()
+	if !c.working || c.out.closing {
+		c.mu.Unlock()
+		return
+	}
+	handled := make(chan struct{})
+	c.handled = handled
+	c.mu.Unlock()
+	t := time.NewTimer(lastReplies)
+	defer t.Stop()
+	select {
+	case <-handled:
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// finish ends the connection after the last read.
+func (c *Conn) finish() {
+	defer c.end()
+	var broken *fault
+	switch err := c.in.err; {
+	case err == nil: // the handler has ended the goroutine: see guard
+		c.in.discard()
+	case errors.As(err, &broken):
+		c.awaitReplies()
+		c.shut(broken.code, broken.reason, broken)
+		c.in.discard()
+	case errors.Is(err, errPeerClosed):
+		c.awaitReplies()
+		c.echo(c.in.code, c.in.reason)
+	default:
+		c.lose(err, false)
+	}
+	c.out.flushers.Wait()
+	if errors.Is(c.in.err, errPeerClosed) {
+		_ = c.netConn.Close() // says goodbye on TLS too
+	}
+	_ = c.raw.Close()
+	_ = c.ws.CloseNow()
+	c.in.release()
+	c.workers.Wait()
+	c.guard(func() { c.handler.Closed(c, c.out.code, c.out.reason, c.out.err) })
+}
+
+// end lets go of what others wait for.
+func (c *Conn) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.patience != nil {
+		c.patience.Stop()
+	}
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.ended = true
+	if c.done != nil {
+		close(c.done)
+	}
+}
