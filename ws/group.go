@@ -17,11 +17,14 @@ type Group struct {
 	mu         sync.Mutex
 	head, tail *Conn // connections that have something to write, linked by Conn.next
 	flushers   int
+	run        func() // Group.flushAll, made once, so that starting it allocates nothing
 }
 
 // NewGroup returns a Group. opts may be nil. It holds nothing that must be closed.
 func NewGroup(opts *Options) *Group {
-	return &Group{opts: opts.withDefaults()}
+	g := &Group{opts: opts.withDefaults()}
+	g.run = g.flushAll
+	return g
 }
 
 // flush has what c has queued written, in the background. c.out.flushing is set, by the caller.
@@ -52,9 +55,9 @@ func (g *Group) take() *Conn {
 	return c
 }
 
-// run writes for one connection after another, at most maxWrite bytes in one system call, so that each gets its turn. It never waits
-// for a peer.
-func (g *Group) run() {
+// flushAll writes for one connection after another, at most maxWrite bytes in one system call, so that each gets its turn. It never
+// waits for a peer.
+func (g *Group) flushAll() {
 	w := writers.Get().(*writer)
 	defer writers.Put(w)
 	for c := g.take(); c != nil; c = g.take() {

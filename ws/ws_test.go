@@ -136,6 +136,12 @@ func connect(t testing.TB, secure bool, opts *ws.Options, h ws.Handler) (*client
 
 func upgrade(t testing.TB, conn net.Conn) *client {
 	t.Helper()
+	c, _ := upgradeWith(t, conn, handshake)
+	return c
+}
+
+func upgradeWith(t testing.TB, conn net.Conn, handshake string) (*client, *http.Response) {
+	t.Helper()
 	t.Cleanup(func() { conn.Close() })
 	c := &client{t, conn, bufio.NewReader(conn)}
 	c.write([]byte(handshake + "\r\n"))
@@ -143,7 +149,7 @@ func upgrade(t testing.TB, conn net.Conn) *client {
 	if err != nil || resp.StatusCode != http.StatusSwitchingProtocols {
 		t.Fatalf("handshake: %v, %v", resp, err)
 	}
-	return c
+	return c, resp
 }
 
 // open returns a connection in memory and its client, ready for use in a synctest bubble. first is what the HTTP server has read
@@ -255,10 +261,10 @@ func readFrame(r io.Reader) (frame, error) {
 	if _, err := io.ReadFull(r, h[:2]); err != nil {
 		return frame{}, err
 	}
-	if h[0]&0xF0 != 0x80 || h[1]&0x80 != 0 {
+	if h[0]&^rsv1&0xF0 != 0x80 || h[1]&0x80 != 0 {
 		return frame{}, fmt.Errorf("frame begins with %x", h[:2])
 	}
-	op, n := h[0]&0xF, uint64(h[1])
+	op, n := h[0]&(rsv1|0xF), uint64(h[1]) // rsv1 stays, to show
 	var err error
 	switch n {
 	case 126:
