@@ -7,7 +7,6 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
-	"time"
 
 	"github.com/coder/websocket"
 )
@@ -52,15 +51,14 @@ type Conn struct {
 	done   chan struct{} // made when somebody asks for it
 	ended  bool
 
-	reader       *reader     // the goroutine that reads
-	awake        bool        // it runs, and flushes the queue before it waits
-	patience     *time.Timer // see Conn.impatient; made with the first message
-	timing       bool        // patience runs
-	turn, seen   uint32      // the number of the message that the reader handles; the last that patience saw
-	inline       bool        // the reader handles a message
-	working      bool        // a goroutine, be it the reader, handles messages
-	pending      []message   // waiting to be handled
-	pendingBytes int64       // in pending
+	reader       *reader   // the goroutine that reads
+	awake        bool      // it runs, and flushes the queue before it waits
+	watch        *watch    // over the reader, while it handles messages and for a moment longer
+	turn         uint32    // the number of the message that the reader handles
+	inline       bool      // the reader handles a message
+	working      bool      // a goroutine, be it the reader, handles messages
+	pending      []message // waiting to be handled
+	pendingBytes int64     // in pending
 
 	room    chan struct{} // if not nil, the reader waits for it to be closed: there is room in pending
 	handled chan struct{} // if not nil, the reader waits for it to be closed: all is handled
@@ -78,10 +76,11 @@ func (g *Group) New(h Handler) *Conn {
 
 // Start begins to read, in a goroutine of its own, so that net/http's handler can return. It must be called once.
 func (c *Conn) Start() {
-	c.in.last = time.Now()
-	c.in.now = c.in.last
-	c.reader = &reader{c: c}
-	go c.reader.run()
+	c.in.now = c.group.now()
+	c.in.last = c.in.now
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.startReader()
 }
 
 // Handler returns the handler that the connection was made with.

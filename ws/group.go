@@ -12,19 +12,32 @@ import (
 // A Group makes connections that share their options and the goroutines that write to them, of which there are as many as
 // [runtime.GOMAXPROCS], and none while there is nothing to write. Its methods may be called concurrently.
 type Group struct {
-	opts Options
+	opts  Options
+	start time.Time
 
 	mu         sync.Mutex
 	head, tail *Conn // connections that have something to write, linked by Conn.next
 	flushers   int
-	run        func() // Group.flushAll, made once, so that starting it allocates nothing
+	run        func()   // Group.flushAll, made once, so that starting it allocates nothing
+	watches    []*watch // that nobody uses
 }
 
 // NewGroup returns a Group. opts may be nil. It holds nothing that must be closed.
 func NewGroup(opts *Options) *Group {
-	g := &Group{opts: opts.withDefaults()}
+	g := &Group{opts: opts.withDefaults(), start: time.Now().Add(-1)}
 	g.run = g.flushAll
 	return g
+}
+
+// now returns the time since shortly before the group was made, never 0. It is smaller than a time.Time, and cheaper to read.
+func (g *Group) now() time.Duration { return time.Since(g.start) }
+
+// time returns a result of now as a time.Time; for 0 the zero one.
+func (g *Group) time(t time.Duration) time.Time {
+	if t == 0 {
+		return time.Time{}
+	}
+	return g.start.Add(t)
 }
 
 // flush has what c has queued written, in the background. c.out.flushing is set, by the caller.
@@ -163,11 +176,11 @@ func (c *Conn) writeAll() {
 			}
 			continue
 		}
-		by := time.Now().Add(c.group.opts.WriteTimeout)
-		if !c.out.drainBy.IsZero() && c.out.drainBy.Before(by) {
-			by = c.out.drainBy
+		by := c.group.now() + c.group.opts.WriteTimeout
+		if c.out.drainBy != 0 {
+			by = min(by, c.out.drainBy)
 		}
-		_ = c.netConn.SetWriteDeadline(by)
+		_ = c.netConn.SetWriteDeadline(c.group.time(by))
 		c.mu.Unlock()
 
 		n, err := c.netConn.Write(b[:min(len(b), maxWrite)])

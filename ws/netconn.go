@@ -19,10 +19,7 @@ const (
 
 var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
 
-var (
-	errPeerClosed = errors.New("ws: the peer closed")
-	errWrite      = errors.New("ws: coder/websocket must not write")
-)
+var errWrite = errors.New("ws: coder/websocket must not write")
 
 // A netConn is the net.Conn that coder/websocket reads. It polices the frames that pass, answers control frames itself and lets only data
 // frames through, all of them valid, so that coder/websocket never writes nor closes. It returns no byte beyond the end of a
@@ -39,21 +36,28 @@ type netConn struct {
 	buf    []byte            // what was read of the socket and not yet returned by Read
 	data   int               // bytes at the front of buf that Read may return; what is behind has yet to be parsed
 	err    error             // the end of the stream, after those
-	code   int               // what the peer's close frame said
-	reason string
 
 	readSocket func(fd uintptr) bool // made once, so that no read allocates
 	readErr    error                 // of readSocket
 
-	now      time.Time // of the last read
-	last     time.Time // when a frame was last complete
-	begun    time.Time // when the message that is under way began; zero between messages
-	pinged   bool      // since last
-	deadline time.Time // for reading, as set last
-	rearm    bool      // the deadline has passed
-	second   time.Time // when the second began in which count frames came
+	// Times are those of Group.now.
+	now      time.Duration // of the last read
+	last     time.Duration // when a frame was last complete
+	begun    time.Duration // when the message that is under way began; 0 between messages
+	deadline time.Duration // for reading, as set last; 0 is none
+	second   time.Duration // when the second began in which count frames came
 	count    int
+	pinged   bool // since last
+	rearm    bool // the deadline has passed
 }
+
+// A peerClosed ends the stream: what the peer's close frame said.
+type peerClosed struct {
+	code   int
+	reason string
+}
+
+func (*peerClosed) Error() string { return "ws: the peer closed" }
 
 // init prepares n to read; early is what net/http has read already.
 func (n *netConn) init(c *Conn, early []byte) {
@@ -74,7 +78,9 @@ func (n *netConn) await() error {
 		}
 		if len(n.buf) > 0 {
 			n.parse()
-		} else if err := n.fill(); err != nil {
+		} else if err := n.fill(); err == errRested {
+			return err
+		} else if err != nil {
 			n.err = err
 		}
 	}
@@ -85,6 +91,9 @@ func (n *netConn) await() error {
 func (n *netConn) between() bool {
 	return n.data == 0 && n.frames.idle() && n.br.Buffered() == 0
 }
+
+// mayRest reports whether the reader can be replaced by one with a small stack.
+func (n *netConn) mayRest() bool { return n.c.reader.grown && n.between() }
 
 // Read returns bytes of data frames. What comes before a fault is returned before the fault.
 func (n *netConn) Read(p []byte) (int, error) {
@@ -186,7 +195,7 @@ func (n *netConn) wait(read func() error) error {
 			}
 			continue
 		}
-		n.now = time.Now()
+		n.now = n.c.group.now()
 		return err
 	}
 }
@@ -194,7 +203,7 @@ func (n *netConn) wait(read func() error) error {
 // arm sets the read deadline if the present one is too late. One that is too early only wakes the reader, who then sets the next.
 // Conn.mu is held.
 func (n *netConn) arm() {
-	var want time.Time
+	var want time.Duration
 	if n.c.out.closing {
 		if n.c.out.sent {
 			return // the grace for the peer's close frame is set
@@ -202,35 +211,38 @@ func (n *netConn) arm() {
 	} else {
 		want = n.due()
 	}
-	if n.rearm || !want.IsZero() && (n.deadline.IsZero() || want.Before(n.deadline)) {
-		_ = n.Conn.SetReadDeadline(want)
+	if n.rearm || want != 0 && (n.deadline == 0 || want < n.deadline) {
+		_ = n.Conn.SetReadDeadline(n.c.group.time(want))
 		n.deadline, n.rearm = want, false
 	}
 }
 
-// due returns when the clocks next want something done, or zero.
-func (n *netConn) due() (t time.Time) {
+// due returns when the clocks next want something done, or 0.
+func (n *netConn) due() (t time.Duration) {
 	o := &n.c.group.opts
 	if o.IdleTimeout > 0 {
-		t = n.last.Add(o.IdleTimeout)
+		t = n.last + o.IdleTimeout
 	}
 	if o.PingAfter > 0 && !n.pinged {
-		t = earlier(t, n.last.Add(o.PingAfter))
+		t = earlier(t, n.last+o.PingAfter)
 	}
-	if o.MessageTimeout > 0 && !n.begun.IsZero() {
-		t = earlier(t, n.begun.Add(o.MessageTimeout))
+	if o.MessageTimeout > 0 && n.begun != 0 {
+		t = earlier(t, n.begun+o.MessageTimeout)
+	}
+	if n.mayRest() {
+		t = earlier(t, n.last+restAfter)
 	}
 	return t
 }
 
-func earlier(a, b time.Time) time.Time {
-	if a.IsZero() || b.Before(a) {
+func earlier(a, b time.Duration) time.Duration {
+	if a == 0 || b < a {
 		return b
 	}
 	return a
 }
 
-// expired does what is due, and returns an error if the connection must end.
+// expired does what is due, and returns an error if the connection must end, or if the reader has rested for long.
 func (n *netConn) expired() error {
 	n.c.mu.Lock()
 	closing, sent := n.c.out.closing, n.c.out.sent
@@ -241,24 +253,27 @@ func (n *netConn) expired() error {
 		}
 		return nil
 	}
-	o, now := &n.c.group.opts, time.Now()
+	o, now := &n.c.group.opts, n.c.group.now()
 	switch {
-	case o.MessageTimeout > 0 && !n.begun.IsZero() && !now.Before(n.begun.Add(o.MessageTimeout)):
+	case o.MessageTimeout > 0 && n.begun != 0 && now >= n.begun+o.MessageTimeout:
 		return &fault{CodePolicy, "message took too long"}
-	case o.IdleTimeout > 0 && !now.Before(n.last.Add(o.IdleTimeout)):
+	case o.IdleTimeout > 0 && now >= n.last+o.IdleTimeout:
 		return &fault{CodeIdle, "idle"}
-	case o.PingAfter > 0 && !n.pinged && !now.Before(n.last.Add(o.PingAfter)):
+	case o.PingAfter > 0 && !n.pinged && now >= n.last+o.PingAfter:
 		n.pinged = true
 		n.c.sendControl(opPing, nil)
+	}
+	if n.mayRest() && now >= n.last+restAfter {
+		return errRested
 	}
 	return nil
 }
 
 // resume starts the clocks anew after a pause in reading.
 func (n *netConn) resume() {
-	n.now = time.Now()
+	n.now = n.c.group.now()
 	n.last, n.pinged = n.now, false
-	if !n.begun.IsZero() {
+	if n.begun != 0 {
 		n.begun = n.now
 	}
 }
@@ -284,8 +299,8 @@ func (n *netConn) step(b []byte) (taken int, end bool) {
 	m, ev, f := n.frames.next(b)
 	switch {
 	case n.frames.idle():
-		n.begun = time.Time{}
-	case n.begun.IsZero():
+		n.begun = 0
+	case n.begun == 0:
 		n.begun = n.now
 	}
 	if f == nil && ev != evNone {
@@ -301,7 +316,7 @@ func (n *netConn) step(b []byte) (taken int, end bool) {
 func (n *netConn) frame(ev event) *fault {
 	n.last, n.pinged = n.now, false
 	if limit := n.c.group.opts.FramesPerSecond; limit > 0 {
-		if n.now.Sub(n.second) >= time.Second {
+		if n.now-n.second >= time.Second {
 			n.second, n.count = n.now, 0
 		}
 		n.count++
@@ -320,7 +335,7 @@ func (n *netConn) frame(ev event) *fault {
 		if f != nil {
 			return f
 		}
-		n.code, n.reason, n.err = code, reason, errPeerClosed
+		n.err = &peerClosed{code, reason}
 	}
 	return nil
 }

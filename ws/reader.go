@@ -14,6 +14,10 @@ const (
 	// patience is how long a message may keep the reader before another goroutine reads in its place.
 	patience = 5 * time.Millisecond
 
+	// restAfter is how long no frame may come before a reader whose stack has grown is replaced by one that has a small stack: the
+	// runtime shrinks none to the least size.
+	restAfter = 2 * time.Second
+
 	// pendingBytes may wait to be handled, in several messages; past it reading pauses, as past Options.Pending messages.
 	pendingBytes = 256 << 10
 
@@ -45,15 +49,28 @@ func putBuffer(b *[]byte) {
 type reader struct {
 	c        *Conn
 	replaced bool // Conn.mu guards it
+	grown    bool // it has handled a message
+}
+
+var errRested = errors.New("ws: nothing to read for long")
+
+// startReader starts a new reader. The one before does nothing more with c.in. Conn.mu is held.
+func (c *Conn) startReader() {
+	c.reader = &reader{c: c}
+	go c.reader.run()
 }
 
 func (r *reader) run() {
 	c := r.c
+	rested := false
 	defer func() {
+		if rested {
+			return
+		}
 		c.mu.Lock()
 		replaced := r.replaced
 		if !replaced {
-			c.inline = false // the handler has ended the goroutine
+			c.inline = false // the handler may have ended the goroutine
 		}
 		c.mu.Unlock()
 		if replaced {
@@ -62,7 +79,19 @@ func (r *reader) run() {
 			c.finish()
 		}
 	}()
-	for c.in.await() == nil {
+	for {
+		err := c.in.await()
+		if err == errRested {
+			rested = true
+			c.mu.Lock()
+			defer c.mu.Unlock()
+			c.startReader()
+			return
+		}
+		if err != nil {
+			return
+		}
+		r.grown = true
 		m, ok := c.receive()
 		if !ok || !r.take(m) {
 			return
@@ -136,13 +165,8 @@ func (r *reader) take(m message) bool {
 	}
 	c.working, c.inline = true, true
 	c.turn++
-	if !c.timing {
-		c.timing, c.seen = true, c.turn
-		if c.patience == nil {
-			c.patience = time.AfterFunc(patience, c.impatient)
-		} else {
-			c.patience.Reset(patience)
-		}
+	if c.watch == nil {
+		c.watch = c.group.watch(c)
 	}
 	c.mu.Unlock()
 	c.handle(m)
@@ -157,27 +181,54 @@ func (r *reader) take(m message) bool {
 	return true
 }
 
-// impatient is called now and then while the reader handles messages. If it is the same message as the last time, the reader is
-// replaced. Replies that wait are sent.
-func (c *Conn) impatient() {
+// A watch sees to it that no message keeps a reader for long.
+type watch struct {
+	c     *Conn
+	turn  uint32 // the message that was being handled at the last look
+	timer *time.Timer
+}
+
+// watch returns a watch over c's reader that looks again and again, first in a moment. Conn.mu is held.
+func (g *Group) watch(c *Conn) *watch {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	n := len(g.watches)
+	if n == 0 {
+		w := &watch{c: c, turn: c.turn}
+		w.timer = time.AfterFunc(patience, w.look)
+		return w
+	}
+	w := g.watches[n-1]
+	g.watches = g.watches[:n-1]
+	w.c, w.turn = c, c.turn
+	w.timer.Reset(patience)
+	return w
+}
+
+// look replaces a reader that handles the message still that it did at the last look. Replies that wait are sent. When
+// the reader handles none, the watch is over.
+func (w *watch) look() {
+	c := w.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.timing = c.inline
-	if !c.inline {
-		return
+	if c.inline {
+		c.startFlush()
+		if c.turn != w.turn {
+			w.turn = c.turn
+			w.timer.Reset(patience)
+			return
+		}
+		c.inline, c.awake = false, false
+		c.workers.Add(1)
+		c.reader.replaced = true
+		c.in.resume()
+		c.startReader()
 	}
-	c.startFlush()
-	if c.turn != c.seen {
-		c.seen = c.turn
-		c.patience.Reset(patience)
-		return
-	}
-	c.timing, c.inline, c.awake = false, false, false
-	c.workers.Add(1)
-	c.reader.replaced = true
-	c.reader = &reader{c: c}
-	c.in.resume()
-	go c.reader.run()
+	c.watch, w.c = nil, nil
+	g := c.group
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.watches = append(g.watches, w)
 }
 
 // accept reports whether a message that was read is handled: not while the connection closes, nor when too many came since
@@ -317,6 +368,7 @@ func (c *Conn) awaitReplies() {
 func (c *Conn) finish() {
 	defer c.end()
 	var broken *fault
+	var closed *peerClosed
 	switch err := c.in.err; {
 	case err == nil: // the handler has ended the goroutine: see guard
 		c.in.discard()
@@ -324,14 +376,14 @@ func (c *Conn) finish() {
 		c.awaitReplies()
 		c.shut(broken.code, broken.reason, broken)
 		c.in.discard()
-	case errors.Is(err, errPeerClosed):
+	case errors.As(err, &closed):
 		c.awaitReplies()
-		c.echo(c.in.code, c.in.reason)
+		c.echo(closed.code, closed.reason)
 	default:
 		c.lose(err, false)
 	}
 	c.out.flushers.Wait()
-	if errors.Is(c.in.err, errPeerClosed) {
+	if closed != nil {
 		_ = c.netConn.Close() // says goodbye on TLS too
 	}
 	_ = c.raw.Close()
@@ -345,9 +397,6 @@ func (c *Conn) finish() {
 func (c *Conn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.patience != nil {
-		c.patience.Stop()
-	}
 	if c.cancel != nil {
 		c.cancel()
 	}

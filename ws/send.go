@@ -63,7 +63,7 @@ func (c *Conn) addLocked(s segment) bool {
 		q.drop()
 		c.shutLocked(errSlow.code, errSlow.reason, errSlow, c.group.opts.CloseGrace)
 		if c.netConn != nil {
-			_ = c.netConn.SetWriteDeadline(q.drainBy)
+			_ = c.netConn.SetWriteDeadline(c.group.time(q.drainBy))
 		}
 		return false
 	}
@@ -83,8 +83,8 @@ func (c *Conn) opened(deflate bool) {
 		q.drop()
 		_ = c.raw.Close()
 	}
-	if !q.drainBy.IsZero() { // Close was called: its time begins now
-		q.drainBy = time.Now().Add(c.group.opts.WriteTimeout)
+	if q.drainBy != 0 { // Close was called: its time begins now
+		q.drainBy = c.group.now() + c.group.opts.WriteTimeout
 	}
 	c.startFlush()
 }
@@ -115,7 +115,7 @@ func (c *Conn) echo(code int, reason string) {
 
 func (c *Conn) sayCloseLocked(code int, reason string, err error, drain time.Duration) {
 	c.endLocked(code, reason, err)
-	c.out.drainBy = time.Now().Add(drain)
+	c.out.drainBy = c.group.now() + drain
 	c.out.add(segment{b: closeFrame(code, reason)})
 	c.startFlush()
 }

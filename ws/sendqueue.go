@@ -48,11 +48,11 @@ type sendQueue struct {
 	waiting  int          // cost of the segments that aren't busy
 	flushing bool
 
-	closing bool      // nothing more is queued: a close frame is, or the connection is lost
-	sent    bool      // the close frame has been written
-	lost    bool      // the socket is closed
-	drainBy time.Time // when closing: by when the close frame must be written
-	code    int       // when closing: what Handler.Closed is told
+	closing bool          // nothing more is queued: a close frame is, or the connection is lost
+	sent    bool          // the close frame has been written
+	lost    bool          // the socket is closed
+	drainBy time.Duration // when closing: by when, in Group.now, the close frame must be written
+	code    int           // when closing: what Handler.Closed is told
 	reason  string
 	err     error
 
