@@ -1,0 +1,3 @@
+module github.com/mooncore/mooncore/bench
+
+go 1.26.0

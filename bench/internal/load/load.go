@@ -1,0 +1,58 @@
+// Package load is the load generator for WebSocket servers. It drives all connections from few threads by epoll, allocates
+// next to nothing while it measures, and checks everything that it receives.
+package load
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/mooncore/mooncore/bench/internal/wire"
+)
+
+// Params are those of every kind of run; each uses some.
+type Params struct {
+	Conns    int    `json:"conns,omitempty"`
+	Warmup   Millis `json:"warmup_ms,omitempty"`
+	Duration Millis `json:"duration_ms,omitempty"`
+	Pipeline int    `json:"pipeline,omitempty"` // requests that are sent at once, on each connection
+	Deflate  bool   `json:"deflate,omitempty"`  // offer permessage-deflate, and expect it
+
+	Publishes int `json:"publishes,omitempty"` // of each burst
+	Size      int `json:"size,omitempty"`      // bytes of a published payload
+}
+
+// Millis is a time in milliseconds.
+type Millis int
+
+// Duration returns m as a time.Duration.
+func (m Millis) Duration() time.Duration { return time.Duration(m) * time.Millisecond }
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
+
+// Run does the job, whose kind is one of "ws-echo", "ws-fanout", "ws-idle", "ws-storm".
+func Run(ctx context.Context, job wire.Job) (wire.Result, error) {
+	var p Params
+	if job.Server.WebSocket == nil {
+		return wire.Result{}, errors.New("the server doesn't speak WebSocket")
+	}
+	if err := json.Unmarshal(job.Params, &p); err != nil {
+		return wire.Result{}, fmt.Errorf("params of %s: %w", job.Kind, err)
+	}
+	p.Pipeline = max(p.Pipeline, 1)
+	p.Conns = max(p.Conns, 1)
+	switch job.Kind {
+	case "ws-echo":
+		return Echo(ctx, job.Server, p)
+	case "ws-fanout":
+		return Fanout(ctx, job.Server, p)
+	case "ws-idle":
+		return Idle(ctx, job.Server, p)
+	case "ws-storm":
+		return Storm(ctx, job.Server, p)
+	default:
+		return wire.Result{}, fmt.Errorf("no kind %q of WebSocket load", job.Kind)
+	}
+}

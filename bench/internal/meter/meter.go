@@ -1,0 +1,111 @@
+// Package meter reads what a server under load has used: CPU and memory as the system counts them, allocations as the
+// server's control endpoint tells.
+package meter
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/mooncore/mooncore/bench/internal/wire"
+)
+
+// A Usage is what a process has used since its start.
+type Usage struct {
+	User, System time.Duration
+	Mallocs      uint64 // objects allocated
+	Bytes        uint64 // bytes allocated
+}
+
+// Sub returns what was used since an earlier Usage.
+func (u Usage) Sub(v Usage) Usage {
+	return Usage{User: u.User - v.User, System: u.System - v.System, Mallocs: u.Mallocs - v.Mallocs, Bytes: u.Bytes - v.Bytes}
+}
+
+// Metrics returns the metrics that follow from u for n operations: CPU and allocations of each.
+func (u Usage) Metrics(n int) map[string]float64 {
+	per := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / float64(n) }
+	return map[string]float64{
+		"cpu_us": per(u.User + u.System), "user_us": per(u.User), "sys_us": per(u.System),
+		"allocs": float64(u.Mallocs) / float64(n), "alloc_bytes": float64(u.Bytes) / float64(n),
+	}
+}
+
+// Read returns what srv has used.
+func Read(ctx context.Context, srv wire.Server) (Usage, error) {
+	mem, err := Memory(ctx, srv, false)
+	if err != nil {
+		return Usage{}, err
+	}
+	user, system, err := CPU(srv.PID)
+	return Usage{User: user, System: system, Mallocs: mem.Mallocs, Bytes: mem.TotalAlloc}, err
+}
+
+// Memory asks srv for its memory statistics, with gc after a garbage collection.
+func Memory(ctx context.Context, srv wire.Server, gc bool) (wire.Memory, error) {
+	url := "http://" + srv.Control + "/memory"
+	if gc {
+		url += "?gc=1"
+	}
+	var mem wire.Memory
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return mem, err
+	}
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return mem, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return mem, fmt.Errorf("%s: %s", url, resp.Status)
+	}
+	return mem, json.NewDecoder(resp.Body).Decode(&mem)
+}
+
+// A Window is a time in which a server is measured.
+type Window struct {
+	srv   wire.Server
+	began time.Time
+	self  time.Duration
+	usage Usage
+}
+
+// Begin starts to measure srv.
+func Begin(ctx context.Context, srv wire.Server) (Window, error) {
+	usage, err := Read(ctx, srv)
+	if err != nil {
+		return Window{}, err
+	}
+	self, err := selfCPU()
+	return Window{srv: srv, began: time.Now(), self: self, usage: usage}, err
+}
+
+// End returns the metrics of the window for n operations: rate, cpu_us, user_us, sys_us, allocs, alloc_bytes, and load_cpu, the
+// cores that the calling process has used.
+func (w Window) End(ctx context.Context, n int) (map[string]float64, error) {
+	took := time.Since(w.began)
+	self, err := selfCPU()
+	if err != nil {
+		return nil, err
+	}
+	usage, err := Read(ctx, w.srv)
+	if err != nil {
+		return nil, err
+	}
+	if n <= 0 {
+		return nil, fmt.Errorf("no operation was completed in %v", took)
+	}
+	m := usage.Sub(w.usage).Metrics(n)
+	m["rate"] = float64(n) / took.Seconds()
+	m["load_cpu"] = (self - w.self).Seconds() / took.Seconds()
+	return m, nil
+}
+
+func selfCPU() (time.Duration, error) {
+	user, system, err := CPU(os.Getpid())
+	return user + system, err
+}

@@ -1,0 +1,88 @@
+// Package control lets the runner and the load generator look into a server under load: its memory, its profiles, and publish
+// commands.
+package control
+
+import (
+	"bufio"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"os"
+	"runtime"
+	"runtime/debug"
+	"time"
+
+	"github.com/mooncore/mooncore/bench/internal/wire"
+)
+
+// Run prints srv, completed, on standard output as one line of JSON, and serves the control endpoints until standard input
+// ends. publish sends one payload to all members of the one channel; it is nil for servers that can't.
+func Run(srv wire.Server, publish func(payload []byte)) error {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /memory", memory)
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	go func() { _ = http.Serve(ln, mux) }()
+	srv.PID, srv.Control = os.Getpid(), ln.Addr().String()
+	if publish != nil {
+		commands, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return err
+		}
+		go serveCommands(commands, publish)
+		srv.Commands = commands.Addr().String()
+	}
+	if err := json.NewEncoder(os.Stdout).Encode(srv); err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, os.Stdin)
+	return err
+}
+
+func memory(w http.ResponseWriter, r *http.Request) {
+	if r.FormValue("gc") != "" {
+		runtime.GC()
+		runtime.GC() // sync.Pool keeps its content through one
+		debug.FreeOSMemory()
+	}
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	_ = json.NewEncoder(w).Encode(wire.Memory{
+		Mallocs: m.Mallocs, TotalAlloc: m.TotalAlloc, HeapInuse: m.HeapInuse, StackInuse: m.StackInuse, GCs: m.NumGC,
+	})
+}
+
+// serveCommands takes lines "<number of publishes> <bytes> <sequence number of the first>", and answers each, when the publishes
+// have returned, with the nanoseconds that they took.
+func serveCommands(ln net.Listener, publish func([]byte)) {
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			return
+		}
+		go func() {
+			defer conn.Close()
+			for lines := bufio.NewScanner(conn); lines.Scan(); {
+				var n, size, seq int
+				if _, err := fmt.Sscan(lines.Text(), &n, &size, &seq); err != nil {
+					return
+				}
+				var blocked time.Duration
+				for i := range n {
+					at := time.Now()
+					publish(wire.Event(seq+i, at.UnixNano(), size))
+					blocked += time.Since(at)
+				}
+				fmt.Fprintln(conn, blocked.Nanoseconds())
+			}
+		}()
+	}
+}
