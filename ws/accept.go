@@ -76,7 +76,7 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 	_ = conn.SetDeadline(time.Time{})
 	c := h.c
 	c.mu.Lock()
-	c.netConn, c.raw, c.socket = conn, rawConn(conn), socketOf(conn)
+	c.in.Conn, c.raw, c.socket = conn, rawConn(conn), socketOf(conn)
 	c.mu.Unlock()
 	if t, ok := c.raw.(interface{ SetWriteBuffer(bytes int) error }); ok {
 		_ = t.SetWriteBuffer(kernelBuffer)

@@ -35,11 +35,10 @@ type Conn struct {
 	group   *Group
 	handler Handler
 	ws      *websocket.Conn
-	netConn net.Conn        // as Hijack returned it
-	raw     net.Conn        // below TLS
-	socket  syscall.RawConn // of netConn, if it can be used without blocking; else nil
-	in      netConn
-	deflate atomic.Bool // permessage-deflate was agreed on
+	raw     net.Conn        // what Hijack returned, below TLS
+	socket  syscall.RawConn // if it can be used without blocking; else nil
+	in      netConn         // what Hijack returned, as coder/websocket sees it
+	deflate atomic.Bool     // permessage-deflate was agreed on
 	workers sync.WaitGroup
 
 	next *Conn // in the list of Group, which guards it
@@ -106,7 +105,7 @@ func (c *Conn) Context() context.Context {
 	defer c.mu.Unlock()
 	if c.ctx == nil {
 		c.ctx, c.cancel = context.WithCancel(c.group.opts.Context)
-		if c.out.closing {
+		if c.out.closing() {
 			c.cancel()
 		}
 	}
@@ -117,7 +116,7 @@ func (c *Conn) Context() context.Context {
 func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }
 
 // RemoteAddr returns the peer's address, which may be a proxy's.
-func (c *Conn) RemoteAddr() net.Addr { return c.netConn.RemoteAddr() }
+func (c *Conn) RemoteAddr() net.Addr { return c.in.Conn.RemoteAddr() }
 
 // Queued returns how many bytes wait to be sent, not counting those that the kernel holds.
 func (c *Conn) Queued() int {

@@ -180,10 +180,10 @@ func (c *Conn) writeAll() {
 		if c.out.drainBy != 0 {
 			by = min(by, c.out.drainBy)
 		}
-		_ = c.netConn.SetWriteDeadline(c.group.time(by))
+		_ = c.in.Conn.SetWriteDeadline(c.group.time(by))
 		c.mu.Unlock()
 
-		n, err := c.netConn.Write(b[:min(len(b), maxWrite)])
+		n, err := c.in.Conn.Write(b[:min(len(b), maxWrite)])
 		c.mu.Lock()
 		c.out.wrote(n)
 		c.mu.Unlock()
@@ -206,14 +206,14 @@ func (c *Conn) flushedLocked() bool {
 		return false
 	}
 	q.flushing = false
-	closed := q.closing && !q.lost
+	closed, broken := q.closing() && !q.lost, false
 	if closed {
 		q.sent = true
-		_ = c.netConn.SetReadDeadline(time.Now().Add(c.group.opts.CloseGrace))
+		_ = c.in.Conn.SetReadDeadline(time.Now().Add(c.group.opts.CloseGrace))
+		_, broken = errors.AsType[*fault](q.ending.err)
 	}
-	_, broken := errors.AsType[*fault](q.err)
 	c.mu.Unlock()
-	if t, ok := c.netConn.(interface{ CloseWrite() error }); ok && closed && broken {
+	if t, ok := c.in.Conn.(interface{ CloseWrite() error }); ok && broken {
 		// The peer's frames are not followed any more. As RFC 6455, section 7.1.1 has it, it learns by the end of our
 		// stream that nothing comes after the close frame, and we wait for the end of its.
 		_ = t.CloseWrite()
@@ -226,7 +226,7 @@ func (c *Conn) flushedLocked() bool {
 func (c *Conn) writeFailed(err error) {
 	if errors.Is(err, os.ErrDeadlineExceeded) {
 		c.mu.Lock()
-		if !c.out.closing {
+		if !c.out.closing() {
 			c.endLocked(CodeSlow, errSlow.reason, errSlow)
 			c.dropPendingLocked()
 		}

@@ -61,7 +61,7 @@ func (*peerClosed) Error() string { return "ws: the peer closed" }
 
 // init prepares n to read; early is what net/http has read already.
 func (n *netConn) init(c *Conn, early []byte) {
-	n.Conn, n.c, n.buf = c.netConn, c, early
+	n.c, n.buf = c, early
 	n.frames.max = c.group.opts.MaxMessage
 	n.br = bufio.NewReaderSize(n, 16)
 	if c.socket != nil {
@@ -204,7 +204,7 @@ func (n *netConn) wait(read func() error) error {
 // Conn.mu is held.
 func (n *netConn) arm() {
 	var want time.Duration
-	if n.c.out.closing {
+	if n.c.out.closing() {
 		if n.c.out.sent {
 			return // the grace for the peer's close frame is set
 		}
@@ -245,7 +245,7 @@ func earlier(a, b time.Duration) time.Duration {
 // expired does what is due, and returns an error if the connection must end, or if the reader has rested for long.
 func (n *netConn) expired() error {
 	n.c.mu.Lock()
-	closing, sent := n.c.out.closing, n.c.out.sent
+	closing, sent := n.c.out.closing(), n.c.out.sent
 	n.c.mu.Unlock()
 	if closing {
 		if sent {

@@ -12,11 +12,11 @@ import (
 
 const (
 	// patience is how long a message may keep the reader before another goroutine reads in its place.
-	patience = 5 * time.Millisecond
+	patience = 10 * time.Millisecond
 
 	// restAfter is how long no frame may come before a reader whose stack has grown is replaced by one that has a small stack: the
 	// runtime shrinks none to the least size.
-	restAfter = 2 * time.Second
+	restAfter = time.Second
 
 	// pendingBytes may wait to be handled, in several messages; past it reading pauses, as past Options.Pending messages.
 	pendingBytes = 256 << 10
@@ -154,7 +154,7 @@ func (r *reader) take(m message) bool {
 	}
 	c.mu.Lock()
 	switch {
-	case c.out.closing:
+	case c.out.closing():
 		c.mu.Unlock()
 		putBuffer(m.data)
 		return true
@@ -236,7 +236,7 @@ func (w *watch) look() {
 func (c *Conn) accept() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.closing {
+	if c.out.closing() {
 		return false
 	}
 	if c.leaving != nil {
@@ -274,7 +274,7 @@ func (c *Conn) beforeRead() {
 // rest sends the replies that wait for the reader to have time, and leaves if that is due. Conn.mu is held.
 func (c *Conn) rest() {
 	c.awake = false
-	if c.leaving != nil && !c.working && !c.out.closing {
+	if c.leaving != nil && !c.working && !c.out.closing() {
 		c.shutLocked(c.leaving.code, c.leaving.reason, nil, c.group.opts.WriteTimeout)
 	}
 	c.flushHere()
@@ -300,7 +300,7 @@ func (c *Conn) enqueueLocked(m message) {
 // fullLocked reports whether as many messages wait as may.
 func (c *Conn) fullLocked() bool {
 	n := len(c.pending)
-	return (n >= c.group.opts.Pending || c.pendingBytes >= pendingBytes && n > 1) && !c.out.closing
+	return (n >= c.group.opts.Pending || c.pendingBytes >= pendingBytes && n > 1) && !c.out.closing()
 }
 
 // work handles the messages that wait.
@@ -348,7 +348,7 @@ func (c *Conn) dropPendingLocked() {
 func (c *Conn) awaitReplies() {
 	ctx := c.Context()
 	c.mu.Lock()
-	if !c.working || c.out.closing {
+	if !c.working || c.out.closing() {
 		c.mu.Unlock()
 		return
 	}
@@ -384,13 +384,14 @@ func (c *Conn) finish() {
 	}
 	c.out.flushers.Wait()
 	if closed != nil {
-		_ = c.netConn.Close() // says goodbye on TLS too
+		_ = c.in.Conn.Close() // says goodbye on TLS too
 	}
 	_ = c.raw.Close()
 	_ = c.ws.CloseNow()
 	c.in.release()
 	c.workers.Wait()
-	c.guard(func() { c.handler.Closed(c, c.out.code, c.out.reason, c.out.err) })
+	e := c.out.ending
+	c.guard(func() { c.handler.Closed(c, e.code, e.reason, e.err) })
 }
 
 // end lets go of what others wait for.

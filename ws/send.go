@@ -19,7 +19,7 @@ func (c *Conn) push(s segment) bool {
 func (c *Conn) reply(opcode byte, payload []byte) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.out.closing {
+	if c.out.closing() {
 		return false
 	}
 	if !c.awake {
@@ -45,7 +45,7 @@ func newReplies(opcode byte, payload []byte) segment {
 func (c *Conn) sendControl(opcode byte, payload []byte) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.out.closing && !c.out.addReply(opcode, payload) {
+	if !c.out.closing() && !c.out.addReply(opcode, payload) {
 		c.addLocked(newReplies(opcode, payload))
 	}
 }
@@ -53,7 +53,7 @@ func (c *Conn) sendControl(opcode byte, payload []byte) {
 // addLocked queues a segment, if the connection isn't closing. Options.SendBytes is the limit.
 func (c *Conn) addLocked(s segment) bool {
 	q := &c.out
-	if q.closing {
+	if q.closing() {
 		return false
 	}
 	if !q.room(s.cost(), c.group.opts.SendBytes) {
@@ -62,8 +62,8 @@ func (c *Conn) addLocked(s segment) bool {
 	if !q.room(s.cost(), c.group.opts.SendBytes) {
 		q.drop()
 		c.shutLocked(errSlow.code, errSlow.reason, errSlow, c.group.opts.CloseGrace)
-		if c.netConn != nil {
-			_ = c.netConn.SetWriteDeadline(c.group.time(q.drainBy))
+		if c.in.Conn != nil {
+			_ = c.in.Conn.SetWriteDeadline(c.group.time(q.drainBy))
 		}
 		return false
 	}
@@ -94,7 +94,7 @@ func (c *Conn) opened(deflate bool) {
 func (c *Conn) shut(code int, reason string, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.out.closing {
+	if !c.out.closing() {
 		c.shutLocked(code, reason, err, c.group.opts.WriteTimeout)
 	}
 }
@@ -108,7 +108,7 @@ func (c *Conn) shutLocked(code int, reason string, err error, drain time.Duratio
 func (c *Conn) echo(code int, reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.out.closing {
+	if !c.out.closing() {
 		c.sayCloseLocked(code, reason, nil, c.group.opts.WriteTimeout)
 	}
 }
@@ -125,7 +125,7 @@ func (c *Conn) sayCloseLocked(code int, reason string, err error, drain time.Dur
 func (c *Conn) lose(err error, forget bool) {
 	c.mu.Lock()
 	q := &c.out
-	if !q.closing {
+	if !q.closing() {
 		c.endLocked(CodeLost, "", err)
 	}
 	q.lost = true
@@ -144,8 +144,7 @@ func (c *Conn) lose(err error, forget bool) {
 }
 
 func (c *Conn) endLocked(code int, reason string, err error) {
-	c.out.closing = true
-	c.out.code, c.out.reason, c.out.err = code, reason, err
+	c.out.ending = &ending{code, reason, err}
 	c.wakeReaderLocked()
 	if c.cancel != nil {
 		c.cancel()
@@ -156,5 +155,5 @@ func (c *Conn) endLocked(code int, reason string, err error) {
 func (c *Conn) isClosing() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.out.closing
+	return c.out.closing()
 }

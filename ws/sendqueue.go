@@ -40,7 +40,7 @@ var (
 // Conn.mu guards the queue.
 type sendQueue struct {
 	segments []segment
-	few      [2]segment   // what segments lies in while it is short
+	one      [1]segment   // what segments lies in while it is short
 	many     *[64]segment // and then, unless it is longer still
 	busy     int          // segments at the front that are being written
 	written  int          // bytes of the first segment that have been
@@ -48,16 +48,23 @@ type sendQueue struct {
 	waiting  int          // cost of the segments that aren't busy
 	flushing bool
 
-	closing bool          // nothing more is queued: a close frame is, or the connection is lost
 	sent    bool          // the close frame has been written
 	lost    bool          // the socket is closed
-	drainBy time.Duration // when closing: by when, in Group.now, the close frame must be written
-	code    int           // when closing: what Handler.Closed is told
-	reason  string
-	err     error
+	ending  *ending       // if not nil, nothing more is queued: a close frame is, or the connection is lost
+	drainBy time.Duration // by when, in Group.now, the close frame must be written
 
-	flushers sync.WaitGroup // holds 1 while flushing; not set any more once closing is set and the close frame is queued
+	flushers sync.WaitGroup // holds 1 while flushing; not set any more once ending is, and the close frame is queued
 }
+
+// An ending is how a connection ends: what Handler.Closed is told.
+type ending struct {
+	code   int
+	reason string
+	err    error
+}
+
+// closing reports whether nothing more is queued.
+func (q *sendQueue) closing() bool { return q.ending != nil }
 
 // room reports whether a segment of that cost may wait too. One may whatever its size if no other does.
 func (q *sendQueue) room(cost, limit int) bool {
@@ -67,8 +74,8 @@ func (q *sendQueue) room(cost, limit int) bool {
 func (q *sendQueue) add(s segment) {
 	switch n := len(q.segments); {
 	case n == 0:
-		q.segments = q.few[:0]
-	case n == len(q.few) && q.many == nil:
+		q.segments = q.one[:0]
+	case n == len(q.one) && q.many == nil:
 		q.many = segmentLists.Get().(*[64]segment)
 		q.segments = append(q.many[:0], q.segments...)
 	}

@@ -34,7 +34,7 @@ const (
 
 // settle waits, in a synctest bubble, until reading goes on beside a message that takes long, and everything has come to rest.
 func settle() {
-	time.Sleep(10 * time.Millisecond)
+	time.Sleep(20 * time.Millisecond)
 	synctest.Wait()
 }
 
