@@ -9,7 +9,7 @@ import (
 )
 
 // logCall writes the one line of a call. Params are never in it; the cause of an error is, since it is sent to nobody.
-func (s *Server) logCall(ctx context.Context, req *Request, e *Error, took time.Duration) {
+func (s *Server) logCall(ctx context.Context, req *Request, e *Error, start time.Time) {
 	level, code := slog.LevelInfo, Code("ok")
 	if e != nil {
 		if code = e.code(); code == CodeInternal {
@@ -23,7 +23,7 @@ func (s *Server) logCall(ctx context.Context, req *Request, e *Error, took time.
 	attrs = append(attrs,
 		slog.String("action", clip(req.Action)),
 		slog.String("code", string(code)),
-		slog.Duration("duration", took),
+		slog.Duration("duration", time.Since(start)),
 		slog.String("source", req.Source),
 		slog.String("user", clip(req.Identity.User)),
 		slog.String("tenant", clip(req.Identity.Tenant)),

@@ -2,51 +2,93 @@ package mooncore_test
 
 import (
 	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"io"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mooncore/mooncore"
 )
 
-// newBenchServer has a typed and a raw action, and logs nothing.
-func newBenchServer(b *testing.B, middleware ...mooncore.Middleware) *mooncore.Server {
-	b.Helper()
+// A task is what a small action takes and returns.
+type task struct {
+	Title string   `json:"title" validate:"required,min_length=2,max_length=200"`
+	Done  bool     `json:"done"`
+	Count int      `json:"count" validate:"min=0,max=1000"`
+	Tags  []string `json:"tags" validate:"max_items=5,each,min_length=1"`
+}
+
+const (
+	taskJSON = `{"title":"Buy milk","done":false,"count":3,"tags":["home","shop"]}`
+)
+
+// newBenchServer has typed and raw actions. It logs to the handler, nothing if that is nil.
+func newBenchServer(tb testing.TB, log slog.Handler, middleware ...mooncore.Middleware) *mooncore.Server {
+	tb.Helper()
+	if log == nil {
+		log = slog.DiscardHandler
+	}
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	raw := mooncore.Func(func(_ context.Context, params json.RawMessage) (json.RawMessage, error) { return params, nil })
 	srv, err := mooncore.New(mooncore.Config{
-		Development: true, JWT: mooncore.JWTConfig{Secret: mooncore.Secret(strings.Repeat("s", 32))},
-		Logger: slog.New(slog.DiscardHandler),
+		JWT: mooncore.JWTConfig{
+			PrivateKey: mooncore.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
+		},
+		Logger: slog.New(log),
 		Routers: []mooncore.Router{{Middleware: middleware, Actions: []mooncore.Action{
-			{Name: "typed", Allow: mooncore.Public, Handler: mooncore.Func(add), Timeout: -1},
-			{Name: "raw", Allow: mooncore.Public, Timeout: -1, Handler: mooncore.Func(
-				func(_ context.Context, params json.RawMessage) (json.RawMessage, error) { return params, nil })},
+			{Name: "raw", Allow: mooncore.Public, Handler: raw},
+			{Name: "typed", Allow: mooncore.Public, Handler: mooncore.Func(
+				func(_ context.Context, in task) (task, error) { return in, nil })},
+			{Name: "mine", Allow: mooncore.Authenticated, Handler: raw},
 		}}},
 	})
 	if err != nil {
-		b.Fatal(err)
+		tb.Fatal(err)
 	}
-	b.Cleanup(func() {
+	tb.Cleanup(func() {
 		if err := srv.Shutdown(context.Background()); err != nil {
-			b.Error(err)
+			tb.Error(err)
 		}
 	})
 	return srv
 }
 
+func passOn(next mooncore.Next) mooncore.Next {
+	return func(ctx context.Context, req *mooncore.Request) (any, error) { return next(ctx, req) }
+}
+
+// BenchmarkCall is Server.Call.
 func BenchmarkCall(b *testing.B) {
-	pass := func(next mooncore.Next) mooncore.Next {
-		return func(ctx context.Context, req *mooncore.Request) (any, error) { return next(ctx, req) }
-	}
-	for name, middleware := range map[string][]mooncore.Middleware{"0 middlewares": nil, "6 middlewares": {pass, pass, pass, pass, pass, pass}} {
-		b.Run(name, func(b *testing.B) {
-			srv := newBenchServer(b, middleware...)
-			params := json.RawMessage(`{"a":1}`)
+	for _, bench := range []struct {
+		name       string
+		action     string
+		middleware []mooncore.Middleware
+	}{
+		{"raw", "raw", nil},
+		{"raw with 6 middlewares", "raw", []mooncore.Middleware{passOn, passOn, passOn, passOn, passOn, passOn}},
+		{"typed", "typed", nil},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			srv := newBenchServer(b, nil, bench.middleware...)
+			params := json.RawMessage(taskJSON)
 			b.ReportAllocs()
 			for b.Loop() {
-				if _, err := srv.Call(b.Context(), &mooncore.Request{Action: "raw", Params: params, ID: "x"}); err != nil {
+				if _, err := srv.Call(b.Context(), &mooncore.Request{Action: bench.action, Params: params, ID: "x"}); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -54,24 +96,84 @@ func BenchmarkCall(b *testing.B) {
 	}
 }
 
+// A benchRequest is one request that is served again and again, without a socket, and allocates nothing of its own.
+type benchRequest struct {
+	srv    *mooncore.Server
+	r      *http.Request
+	body   string
+	reader strings.Reader
+
+	header http.Header
+	status int
+	wrote  []byte
+}
+
+func newBenchRequest(srv *mooncore.Server, action, body, token string) *benchRequest {
+	q := &benchRequest{srv: srv, body: body, header: http.Header{}}
+	q.r = httptest.NewRequest(http.MethodPost, "/run/"+action, strings.NewReader(body))
+	q.r.Header.Set("Content-Type", "application/json")
+	if token != "" {
+		q.r.Header.Set("Authorization", "Bearer "+token)
+	}
+	return q
+}
+
+func (q *benchRequest) serve(tb testing.TB) {
+	q.reader.Reset(q.body)
+	q.r.Body = q
+	q.status, q.wrote = 0, q.wrote[:0]
+	clear(q.header)
+	q.srv.ServeHTTP(q, q.r)
+	if q.status != http.StatusOK {
+		tb.Fatalf("%d: %s", q.status, q.wrote)
+	}
+}
+
+// The body.
+func (q *benchRequest) Read(b []byte) (int, error) { return q.reader.Read(b) }
+func (q *benchRequest) Close() error               { return nil }
+
+// The ResponseWriter, with deadlines as net/http's has them.
+func (q *benchRequest) Header() http.Header             { return q.header }
+func (q *benchRequest) WriteHeader(status int)          { q.status = status }
+func (q *benchRequest) SetReadDeadline(time.Time) error { return nil }
+func (q *benchRequest) Write(b []byte) (int, error) {
+	q.wrote = append(q.wrote, b...)
+	return len(b), nil
+}
+
+// newBenchToken returns a token that lasts.
+func newBenchToken(tb testing.TB, srv *mooncore.Server) string {
+	token, err := srv.Token(mooncore.Identity{User: "alice", Tenant: "acme"})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return token
+}
+
 // BenchmarkHTTP is a request through ServeHTTP, without a socket.
 func BenchmarkHTTP(b *testing.B) {
-	for _, action := range []string{"raw", "typed"} {
-		b.Run(action, func(b *testing.B) {
-			srv := newBenchServer(b)
-			body := strings.NewReader("")
-			r := httptest.NewRequest(http.MethodPost, "/run/"+action, nil)
-			r.Header.Set("Content-Type", "application/json")
-			r.Header.Set("X-Request-Id", "x")
+	for _, bench := range []struct {
+		name, action string
+		token        bool
+		log          slog.Handler
+	}{
+		{"raw", "raw", false, nil},
+		{"typed", "typed", false, nil},
+		{"raw, anonymous", "raw", false, nil},
+		{"raw, RS256", "mine", true, nil},
+		{"raw, logged", "raw", false, slog.NewJSONHandler(io.Discard, nil)},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			srv := newBenchServer(b, bench.log)
+			token := ""
+			if bench.token {
+				token = newBenchToken(b, srv)
+			}
+			q := newBenchRequest(srv, bench.action, taskJSON, token)
 			b.ReportAllocs()
 			for b.Loop() {
-				body.Reset(`{"a":1,"b":2}`)
-				r.Body = io.NopCloser(body)
-				w := httptest.NewRecorder()
-				srv.ServeHTTP(w, r)
-				if w.Code != http.StatusOK {
-					b.Fatal(w.Body)
-				}
+				q.serve(b)
 			}
 		})
 	}

@@ -58,13 +58,12 @@ func (p proxies) scheme(r *http.Request) string {
 
 // parsePeer parses an IP address with or without a port. It returns an IPv4-mapped IPv6 address as IPv4, without zone.
 func parsePeer(s string) (netip.Addr, bool) {
-	addr, err := netip.ParseAddr(s)
+	ap, err := netip.ParseAddrPort(s)
+	addr := ap.Addr()
 	if err != nil {
-		var ap netip.AddrPort
-		if ap, err = netip.ParseAddrPort(s); err != nil {
+		if addr, err = netip.ParseAddr(s); err != nil {
 			return netip.Addr{}, false
 		}
-		addr = ap.Addr()
 	}
 	return addr.Unmap().WithZone(""), true
 }

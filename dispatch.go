@@ -13,12 +13,17 @@ import (
 
 // call takes a call through the whole chain: route by app, access, timeout, params, middleware, handler. It is the only path
 // to a handler. Whoever calls it has the gate open, and answers and logs what it returns.
-func (s *Server) call(ctx context.Context, req *Request) (any, error) {
+func (s *Server) call(ctx context.Context, c *callContext, start time.Time) (any, error) {
+	req := c.req
 	if err := s.step(ctx, req, "access", s.admit); err != nil {
 		return nil, err
 	}
 	action := req.action
-	if action.timeout > 0 {
+	switch {
+	case action.timeout <= 0:
+	case len(s.cfg.Observers) == 0:
+		c.deadline = start.Add(action.timeout)
+	default: // they have the call's context already
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, action.timeout)
 		defer cancel()

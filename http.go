@@ -1,7 +1,6 @@
 package mooncore
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"io"
@@ -11,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/mooncore/mooncore/internal/form"
@@ -102,16 +102,18 @@ type callRoute struct {
 
 // serveCall answers one call over HTTP.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRoute) {
-	req := &Request{
-		Action: route.action, Source: "http", ID: requestID(r), RemoteAddr: s.proxies.client(r),
-		server: s, path: route.path, readOnly: r.Method == http.MethodGet || r.Method == http.MethodHead,
-	}
-	h := w.Header()
-	h.Set("X-Request-Id", req.ID)
-	bodyDeadline(w, r, time.Now().Add(bodyTime))
+	c := newHTTPCall()
+	req := &c.Request
+	req.Action, req.Source, req.ID, req.RemoteAddr = route.action, "http", requestID(r), s.proxies.client(r)
+	req.server, req.path, req.readOnly = s, route.path, r.Method == http.MethodGet || r.Method == http.MethodHead
+	c.header[0] = req.ID
+	w.Header()["X-Request-Id"] = c.header[:]
 	fault := s.checkRequest(r, route)
 	if fault == nil {
-		fault = s.readCall(w, r, req, route)
+		fault = s.readCall(w, r, c, route)
+	}
+	if fault != nil && !c.bounded {
+		bodyDeadline(w, r, time.Now().Add(bodyTime))
 	}
 	if r.MultipartForm != nil {
 		defer func() {
@@ -127,16 +129,37 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 			defer s.gate.leave()
 		}
 	}
-	ctx, cancel := context.WithCancel(r.Context())
-	defer cancel()
-	defer context.AfterFunc(s.halted, cancel)()
-	result, e := s.answer(ctx, req, fault, nil)
+	body := bodies.Get().(*[]byte)
+	result, e := s.answer(r.Context(), req, fault, (*body)[:0])
 	if e != nil {
 		s.writeError(w, e, req.ID, readable(fault))
-		return
+	} else {
+		writeJSON(w, http.StatusOK, result)
 	}
-	writeJSON(w, http.StatusOK, result)
+	if cap(result) <= maxPooled {
+		*body = result
+		bodies.Put(body)
+	}
 }
+
+// An httpCall is what one call over HTTP needs, in one allocation.
+type httpCall struct {
+	Request
+	ctx     callContext
+	header  [1]string // of X-Request-Id
+	bounded bool      // the time for the body is
+}
+
+func newHTTPCall() *httpCall {
+	c := new(httpCall)
+	c.Request.ctx = &c.ctx
+	return c
+}
+
+// bodies are kept for results; one that grew past maxPooled is left to the garbage collector.
+var bodies = sync.Pool{New: func() any { return new([]byte) }}
+
+const maxPooled = 64 << 10
 
 // bodyDeadline says until when a request's body must be there. It holds for net/http too, which reads what is left of a body
 // before it answers. Not every ResponseWriter has deadlines: then bounding the body is up to the program's own server.
@@ -165,27 +188,31 @@ func (s *Server) checkRequest(r *http.Request, route callRoute) error {
 }
 
 // readCall fills req from r: who calls, what, with which params.
-func (s *Server) readCall(w http.ResponseWriter, r *http.Request, req *Request, route callRoute) error {
+func (s *Server) readCall(w http.ResponseWriter, r *http.Request, c *httpCall, route callRoute) error {
+	req := &c.Request
+	if s.cfg.Authenticate != nil || req.readOnly {
+		c.bounded = true // the program may read the body, and net/http does
+		bodyDeadline(w, r, time.Now().Add(bodyTime))
+	}
 	id, err := s.identify(r)
 	if err != nil {
 		return err
 	}
 	req.Identity = id
-	query, err := form.ParseQuery(r.URL.RawQuery)
-	if err != nil {
-		return Errorf(CodeInvalidArgument, "query: %v", err)
+	if r.URL.RawQuery != "" {
+		if req.query, err = form.ParseQuery(r.URL.RawQuery); err != nil {
+			return Errorf(CodeInvalidArgument, "query: %v", err)
+		}
 	}
-	req.query = query
 	var got [1][]byte
 	if !req.readOnly {
-		if err := s.readBody(w, r, req, got[:]); err != nil {
+		if err := s.readBody(w, r, c, got[:]); err != nil {
 			return err
 		}
-		bodyDeadline(w, r, time.Time{})
 	}
 	named, isString := strictjson.Unquote(got[0])
 	if got[0] == nil {
-		for _, p := range query {
+		for _, p := range req.query {
 			if p.Key == "action" {
 				named, isString, got[0] = p.Value, true, []byte{}
 			}
@@ -206,30 +233,36 @@ func (s *Server) readCall(w http.ResponseWriter, r *http.Request, req *Request, 
 var bodyMembers = []string{"action"}
 
 // readBody reads the params and files of a request by its Content-Type.
-func (s *Server) readBody(w http.ResponseWriter, r *http.Request, req *Request, got [][]byte) error {
+func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *httpCall, got [][]byte) error {
+	req := &c.Request
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}
-	if enc := r.Header.Get("Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
+	if enc := headerValue(r.Header, "Content-Encoding"); enc != "" && !strings.EqualFold(enc, "identity") {
 		return errUnsupportedMediaType
 	}
 	limit := s.bodyLimit(req)
 	if r.ContentLength > limit {
 		return errTooLarge
 	}
+	c.bounded = true
 	bodyDeadline(w, r, time.Now().Add(bodyTime+time.Duration(limit>>20)*time.Second))
-	r.Body = http.MaxBytesReader(w, r.Body, limit)
-	mediaType, params, err := mime.ParseMediaType(r.Header.Get("Content-Type"))
-	if err != nil || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
-		mediaType = ""
+	mediaType, boundary := parseMediaType(headerValue(r.Header, "Content-Type"))
+	if r.ContentLength < 0 || mediaType == multipartForm {
+		r.Body = http.MaxBytesReader(w, r.Body, limit)
 	}
-	if mediaType == "multipart/form-data" {
-		return s.readMultipart(r, req, params["boundary"], got)
+	if mediaType == multipartForm {
+		if err := s.readMultipart(r, req, boundary, got); err != nil {
+			return err
+		}
+		bodyDeadline(w, r, time.Time{})
+		return nil
 	}
-	body, err := io.ReadAll(r.Body)
+	body, err := readAll(r.Body, r.ContentLength, limit)
 	if err != nil {
 		return bodyError(err)
 	}
+	bodyDeadline(w, r, time.Time{})
 	if len(body) == 0 {
 		return nil
 	}
@@ -245,6 +278,45 @@ func (s *Server) readBody(w http.ResponseWriter, r *http.Request, req *Request, 
 		return formParams(req, pairs, got)
 	}
 	return errUnsupportedMediaType
+}
+
+const multipartForm = "multipart/form-data"
+
+// parseMediaType returns the media type of a body, "" for one that is not UTF-8 or not understood, and the boundary of a multipart
+// form.
+func parseMediaType(contentType string) (mediaType, boundary string) {
+	switch contentType {
+	case "application/json", "application/json; charset=utf-8": // what nearly all clients send
+		return "application/json", ""
+	}
+	mediaType, params, err := mime.ParseMediaType(contentType)
+	if err != nil || params["charset"] != "" && !strings.EqualFold(params["charset"], "utf-8") {
+		return "", ""
+	}
+	return mediaType, params["boundary"]
+}
+
+// readAll reads a body of at most limit bytes. One whose size was announced, and is not so large that it could be an empty
+// promise, is allocated once.
+func readAll(r io.Reader, announced, limit int64) ([]byte, error) {
+	if announced < 0 {
+		announced = 511
+	}
+	body := make([]byte, 0, min(announced, kernelBody)+1) // a byte more, to see the end
+	for {
+		n, err := r.Read(body[len(body):cap(body)])
+		body = body[:len(body)+n]
+		switch {
+		case int64(len(body)) > limit:
+			return nil, &http.MaxBytesError{Limit: limit}
+		case err == io.EOF:
+			return body, nil
+		case err != nil:
+			return nil, err
+		case len(body) == cap(body):
+			body = append(body, 0)[:len(body)]
+		}
+	}
 }
 
 // bodyLimit is the largest body that the call may have: the action's where the route names it, else the largest of all. Which
@@ -362,7 +434,7 @@ func (s *Server) identify(r *http.Request) (Identity, error) {
 // bearerToken finds the token in the Authorization header: "Bearer <t>", and for old clients "Token: <t>", "Auth: <t>" and
 // the bare token. PROTOCOL.md section 1.
 func bearerToken(h http.Header) (string, error) {
-	values := h.Values("Authorization")
+	values := h["Authorization"]
 	switch {
 	case len(values) > 1:
 		return "", Errorf(CodeInvalidArgument, "Two Authorization headers")
@@ -371,17 +443,24 @@ func bearerToken(h http.Header) (string, error) {
 	}
 	value := strings.TrimSpace(values[0])
 	if scheme, token, found := strings.Cut(value, " "); found {
-		switch strings.ToLower(scheme) {
-		case "bearer", "token:", "auth:":
+		if strings.EqualFold(scheme, "Bearer") || strings.EqualFold(scheme, "Token:") || strings.EqualFold(scheme, "Auth:") {
 			return strings.TrimSpace(token), nil
 		}
 	}
 	return value, nil
 }
 
+// headerValue is h.Get of a key in canonical form.
+func headerValue(h http.Header, key string) string {
+	if values := h[key]; len(values) > 0 {
+		return values[0]
+	}
+	return ""
+}
+
 // requestID is the client's X-Request-Id if it is fit for logs and headers, else a fresh one.
 func requestID(r *http.Request) string {
-	id := r.Header.Get("X-Request-Id")
+	id := headerValue(r.Header, "X-Request-Id")
 	if id == "" || len(id) > maxRequestID || strings.ContainsFunc(id, func(c rune) bool { return c < ' ' || c > '~' }) {
 		return newID()
 	}
@@ -419,11 +498,16 @@ func (s *Server) writeError(w http.ResponseWriter, e *Error, requestID string, o
 	writeJSON(w, status, appendError(nil, e, requestID))
 }
 
+// Values of headers, which nobody may change in place.
+var (
+	headerJSON    = []string{jsonType}
+	headerNoSniff = []string{"nosniff"}
+	headerNoStore = []string{"no-store"}
+)
+
 func writeJSON(w http.ResponseWriter, status int, body []byte) {
 	h := w.Header()
-	h.Set("Content-Type", "application/json; charset=utf-8")
-	h.Set("X-Content-Type-Options", "nosniff")
-	h.Set("Cache-Control", "no-store")
+	h["Content-Type"], h["X-Content-Type-Options"], h["Cache-Control"] = headerJSON, headerNoSniff, headerNoStore
 	if len(body) <= kernelBody {
 		w.WriteHeader(status)
 		w.Write(body) // the client may be gone: nobody is left to tell

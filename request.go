@@ -44,15 +44,27 @@ type Request struct {
 	readOnly    bool        // the method promises to change nothing
 	size        int64       // bytes of a body whose Params are shorter, such as a form with files
 	rayID       json.RawMessage
-	ended       uint32 // atomic: 1 when the call has ended, though its context may live on
+	ctx         *callContext // memory for the call's context, if its transport allocated some
 }
 
 type requestKey struct{}
 
 // RequestFrom returns the call that ctx belongs to, or nil outside a call.
 func RequestFrom(ctx context.Context) *Request {
-	req, _ := ctx.Value(requestKey{}).(*Request)
-	return req
+	if c := callFrom(ctx); c != nil {
+		return c.req
+	}
+	return nil
+}
+
+// newRequest returns an empty Request for a transport, with the memory of its context in the same allocation.
+func newRequest() *Request {
+	c := new(struct {
+		Request
+		ctx callContext
+	})
+	c.Request.ctx = &c.ctx
+	return &c.Request
 }
 
 // Server returns the server that runs the call.

@@ -193,10 +193,10 @@ func (s socket) binary(data []byte) {
 // client can tell their responses apart.
 func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 	action, isString := strictjson.Unquote(got[0])
-	req := &Request{
-		Action: action, Params: params, Files: files, Source: "ws",
-		Identity: *s.current(), RemoteAddr: s.addr, server: s.server, conn: s.Conn, rayID: got[1], size: int64(len(params)),
-	}
+	req := newRequest()
+	req.Action, req.Params, req.Files, req.Source = action, params, files, "ws"
+	req.Identity, req.RemoteAddr, req.server, req.conn = *s.current(), s.addr, s.server, s.Conn
+	req.rayID, req.size = got[1], int64(len(params))
 	for _, f := range files {
 		req.size += f.Size
 	}
@@ -240,7 +240,8 @@ func (s socket) respond(req *Request, fault error, send func(ws.Type, []byte) bo
 			s.ws.Close(ws.CodeInternal, "internal error")
 		}
 	}()
-	b, e := s.server.answer(s.ws.Context(), req, fault, append(make([]byte, 0, 256), `["response",`...))
+	pooled := bodies.Get().(*[]byte)
+	b, e := s.server.answer(s.ws.Context(), req, fault, append((*pooled)[:0], `["response",`...))
 	if e != nil {
 		b = appendError(b, e, req.ID)
 	}
@@ -250,7 +251,12 @@ func (s socket) respond(req *Request, fault error, send func(ws.Type, []byte) bo
 	} else {
 		b = append(b, "null"...)
 	}
-	send(ws.Text, append(b, ']'))
+	b = append(b, ']')
+	send(ws.Text, b)
+	if cap(b) <= maxPooled {
+		*pooled = b
+		bodies.Put(pooled)
+	}
 	answered = true
 }
 

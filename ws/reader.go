@@ -346,7 +346,6 @@ func (c *Conn) dropPendingLocked() {
 
 // awaitReplies waits until the messages read so far are handled, but not for long.
 func (c *Conn) awaitReplies() {
-	ctx := c.Context()
 	c.mu.Lock()
 	if !c.working || c.out.closing() {
 		c.mu.Unlock()
@@ -355,6 +354,7 @@ func (c *Conn) awaitReplies() {
 	handled := make(chan struct{})
 	c.handled = handled
 	c.mu.Unlock()
+	ctx := c.Context()
 	t := time.NewTimer(lastReplies)
 	defer t.Stop()
 	select {

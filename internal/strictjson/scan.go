@@ -18,6 +18,7 @@ import (
 const (
 	MaxDepth  = 64     // objects and arrays inside one another; the outermost counts
 	MaxValues = 65_536 // values in all, objects and arrays included, keys not
+	MaxWants  = 16
 )
 
 // A Kind is the type of a JSON value.
@@ -75,7 +76,7 @@ type Fault struct {
 func (e *Fault) Error() string { return e.Msg }
 
 // Scan reads one JSON text and returns its kind. Each got[i] becomes the raw value of the top-level member wants[i], nil if it is
-// absent; got must be as long as wants.
+// absent; got must be as long as wants, which are at most [MaxWants].
 //
 // The error is nil, a [*SyntaxError] or a [*Fault]. After a Fault, Scan reads on: a SyntaxError further down wins, and got holds
 // the first value of each wanted key, so that a faulty call can still be answered by its id. After a SyntaxError got holds nils.
@@ -84,10 +85,14 @@ func (e *Fault) Error() string { return e.Msg }
 // never more than a few times the input.
 func Scan(data []byte, wants []string, got [][]byte) (Kind, error) {
 	clear(got)
-	s := scanner{data: data, wants: wants, got: got, want: -1}
+	s := scanner{data: data, wants: wants, want: -1}
 	if err := s.scan(); err != nil {
-		clear(got)
 		return 0, err
+	}
+	for i := range wants {
+		if at := s.found[i]; at.end > 0 {
+			got[i] = data[at.start:at.end:at.end]
+		}
 	}
 	if s.fault != nil {
 		return KindOf(data), s.fault
@@ -111,7 +116,7 @@ var seed = maphash.MakeSeed()
 type scanner struct {
 	data  []byte
 	wants []string
-	got   [][]byte
+	found [MaxWants]span // values of wants
 
 	want   int // index of the wanted top-level member that is being read, or -1
 	start  int // where its value starts
@@ -126,6 +131,9 @@ type scanner struct {
 	levels [MaxDepth]level
 	deep   []byte // '{' or '[' of the levels below MaxDepth, a bit each
 }
+
+// A span is where a value stands.
+type span struct{ start, end int32 }
 
 // A level is an object or array that is open.
 type level struct {
@@ -186,8 +194,8 @@ value:
 		// A value has ended at i.
 		for {
 			if s.want >= 0 && s.depth == 1 {
-				if s.got[s.want] == nil {
-					s.got[s.want] = s.data[s.start:i:i]
+				if at := &s.found[s.want]; at.end == 0 {
+					*at = span{int32(s.start), int32(i)}
 				}
 				s.want = -1
 			}
