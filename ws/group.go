@@ -151,7 +151,7 @@ func (c *Conn) write(w *writer) (more bool) {
 	c.mu.Lock()
 	c.out.wrote(n)
 	switch {
-	case err != nil && err != errWouldBlock:
+	case err != nil && !errors.Is(err, errWouldBlock):
 		c.mu.Unlock()
 		c.writeFailed(err)
 		return false

@@ -78,7 +78,7 @@ func (n *netConn) await() error {
 		}
 		if len(n.buf) > 0 {
 			n.parse()
-		} else if err := n.fill(); err == errRested {
+		} else if err := n.fill(); errors.Is(err, errRested) {
 			return err
 		} else if err != nil {
 			n.err = err
@@ -157,7 +157,7 @@ func (n *netConn) tryRead(fd uintptr) bool {
 	if err != nil {
 		readBuffers.Put(b)
 		n.readErr = err
-		return err != errWouldBlock
+		return !errors.Is(err, errWouldBlock)
 	}
 	n.pooled, n.buf, n.readErr = b, b[:m], nil
 	return true

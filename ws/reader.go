@@ -81,11 +81,11 @@ func (r *reader) run() {
 	}()
 	for {
 		err := c.in.await()
-		if err == errRested {
+		if errors.Is(err, errRested) {
 			rested = true
 			c.mu.Lock()
-			defer c.mu.Unlock()
 			c.startReader()
+			c.mu.Unlock()
 			return
 		}
 		if err != nil {

@@ -35,10 +35,10 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.BoolVar(&o.check, "check", false, "fail when a target of targets.json is missed")
 	fs.BoolVar(&o.list, "list", false, "list the scenarios")
 	fs.StringVar(&o.only, "only", "", "run scenarios whose name matches this regular `expression`")
-	fs.IntVar(&o.rounds, "rounds", 0, "rounds (default 3 with -quick, else 5)")
+	fs.IntVar(&o.rounds, "rounds", 0, "rounds (default 4 with -quick, else 6; slow scenarios run fewer)")
 	fs.StringVar(&o.json, "json", "", "write all figures to this `file`")
 	fs.StringVar(&o.svg, "svg", "", "write charts to this `directory`")
-	fs.StringVar(&o.pprof, "pprof", "", "run every server once more and write its CPU profile to this `directory`")
+	fs.StringVar(&o.pprof, "pprof", "", "run every server once more and write its CPU or heap profile to this `directory`")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}
@@ -49,9 +49,9 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		return o, errors.New("-rounds must be at least 1")
 	}
 	if o.rounds == 0 {
-		o.rounds = 5
+		o.rounds = 6
 		if o.quick {
-			o.rounds = 3
+			o.rounds = 4
 		}
 	}
 	return o, nil

@@ -55,6 +55,9 @@ func Idle(ctx context.Context, srv wire.Server, p Params) (wire.Result, error) {
 	if err != nil {
 		return wire.Result{}, err
 	}
+	if err := meter.HeapProfile(ctx, srv); err != nil {
+		return wire.Result{}, err
+	}
 	metrics["rss_mb"] = float64(rssAfter) / 1e6
 	perConn := func(n int64) float64 { return float64(n) / float64(p.Conns) }
 	metrics["conn_bytes"] = perConn(rssAfter - rssBefore)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"time"
@@ -51,19 +52,44 @@ func Memory(ctx context.Context, srv wire.Server, gc bool) (wire.Memory, error) 
 		url += "?gc=1"
 	}
 	var mem wire.Memory
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	data, err := get(ctx, url)
 	if err != nil {
 		return mem, err
+	}
+	return mem, json.Unmarshal(data, &mem)
+}
+
+// HeapProfile writes a profile of the memory in use if srv is to be profiled.
+func HeapProfile(ctx context.Context, srv wire.Server) error {
+	if srv.Profile == "" {
+		return nil
+	}
+	return save(ctx, "http://"+srv.Control+"/debug/pprof/heap", srv.Profile+".heap.pprof")
+}
+
+func save(ctx context.Context, url, file string) error {
+	data, err := get(ctx, url)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(file, data, 0o644)
+}
+
+func get(ctx context.Context, url string) ([]byte, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, err
 	}
 	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return mem, err
+		return nil, err
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return mem, fmt.Errorf("%s: %s", url, resp.Status)
+	data, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %.200s", url, resp.Status, data)
 	}
-	return mem, json.NewDecoder(resp.Body).Decode(&mem)
+	return data, err
 }
 
 // A Window is a time in which a server is measured.
@@ -74,11 +100,16 @@ type Window struct {
 	usage Usage
 }
 
-// Begin starts to measure srv.
+// Begin starts to measure srv, and its CPU profile if it is to have one.
 func Begin(ctx context.Context, srv wire.Server) (Window, error) {
 	usage, err := Read(ctx, srv)
 	if err != nil {
 		return Window{}, err
+	}
+	if srv.Profile != "" {
+		if _, err := get(ctx, "http://"+srv.Control+"/profile/start"); err != nil {
+			return Window{}, err
+		}
 	}
 	self, err := selfCPU()
 	return Window{srv: srv, began: time.Now(), self: self, usage: usage}, err
@@ -95,6 +126,11 @@ func (w Window) End(ctx context.Context, n int) (map[string]float64, error) {
 	usage, err := Read(ctx, w.srv)
 	if err != nil {
 		return nil, err
+	}
+	if w.srv.Profile != "" {
+		if err := save(ctx, "http://"+w.srv.Control+"/profile/stop", w.srv.Profile+".cpu.pprof"); err != nil {
+			return nil, err
+		}
 	}
 	if n <= 0 {
 		return nil, fmt.Errorf("no operation was completed in %v", took)

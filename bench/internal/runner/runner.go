@@ -23,7 +23,7 @@ type Options struct {
 	Scenarios []suite.Scenario
 	Rounds    int
 	Quick     bool
-	Profiles  string    // directory for CPU profiles, empty for none
+	Profiles  string    // directory for profiles, empty for none
 	Progress  io.Writer // where to tell what is going on
 	Report    io.Writer // where each scenario's table goes when it is done
 }
@@ -83,10 +83,7 @@ func (r *run) scenario(ctx context.Context, s suite.Scenario) (report.Scenario, 
 	for _, name := range s.Peers {
 		result.Peers = append(result.Peers, report.Peer{Name: name, Values: map[string][]float64{}})
 	}
-	rounds := r.Rounds
-	if s.Slow {
-		rounds = (rounds + 1) / 2
-	}
+	rounds := max(r.Rounds/max(s.Slow, 1), 1)
 	for round := range rounds {
 		for i := range result.Peers {
 			p := &result.Peers[(i+round)%len(result.Peers)]
@@ -113,11 +110,12 @@ func (r *run) scenario(ctx context.Context, s suite.Scenario) (report.Scenario, 
 	return result, r.profile(ctx, s, result)
 }
 
-// profile runs every server of s once more, with a CPU profile.
+// profile runs every server of s once more, with profiles.
 func (r *run) profile(ctx context.Context, s suite.Scenario, result report.Scenario) error {
 	if r.Profiles == "" {
 		return nil
 	}
+	fmt.Fprintf(r.Progress, "%s: profiles\n", s.Name)
 	if err := os.MkdirAll(r.Profiles, 0o755); err != nil {
 		return err
 	}
@@ -125,7 +123,7 @@ func (r *run) profile(ctx context.Context, s suite.Scenario, result report.Scena
 		if p.Error != "" {
 			continue
 		}
-		file := filepath.Join(r.Profiles, s.Name+"-"+p.Name+".pprof")
+		file := filepath.Join(r.Profiles, s.Name+"-"+p.Name)
 		if _, err := r.measure(ctx, s, p.Name, file); err != nil {
 			return fmt.Errorf("profile of %s, %s: %w", s.Name, p.Name, err)
 		}
@@ -137,7 +135,7 @@ func (r *run) profile(ctx context.Context, s suite.Scenario, result report.Scena
 func (r *run) measure(ctx context.Context, s suite.Scenario, peer, profile string) (map[string]float64, error) {
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	params, err := s.Job(r.Quick)
+	params, err := s.Job(r.Quick && profile == "")
 	if err != nil {
 		return nil, err
 	}
@@ -146,22 +144,13 @@ func (r *run) measure(ctx context.Context, s suite.Scenario, peer, profile strin
 		return nil, err
 	}
 	defer srv.stop()
-	var written chan error
-	if profile != "" {
-		written = make(chan error, 1)
-		go func() { written <- saveProfile(ctx, srv.Control, profile) }()
-	}
+	srv.Profile = profile
 	result, err := runLoad(ctx, filepath.Join(r.bin, "load"), wire.Job{Kind: s.Kind, Server: srv.Server, Params: params})
 	if err != nil {
 		if text := strings.TrimSpace(srv.stderr.String()); text != "" {
 			return nil, fmt.Errorf("%w\nthe server said: %.2000s", err, text)
 		}
 		return nil, err
-	}
-	if written != nil {
-		if err := <-written; err != nil {
-			return nil, err
-		}
 	}
 	return result.Metrics, nil
 }

@@ -35,8 +35,8 @@ type Scenario struct {
 	// Charts are the metrics that get a chart.
 	Charts []string
 
-	// Slow scenarios run fewer rounds.
-	Slow bool
+	// Slow divides the number of rounds, for scenarios that take long or whose figures are steady. Default 1.
+	Slow int
 }
 
 // A Metric is a figure that a run yields.

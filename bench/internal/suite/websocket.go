@@ -51,7 +51,7 @@ func wsFanout(name, title string, conns, publishes int) Scenario {
 		},
 		Metrics: []string{"rate", "cpu_us", "user_us", "sys_us", "allocs", "p50_ms", "p99_ms", "blocked_ms", "load_cpu"},
 		Charts:  []string{"rate", "cpu_us", "p99_ms"},
-		Slow:    conns > 1000,
+		Slow:    1 + conns/10_000,
 	}
 }
 
@@ -76,6 +76,7 @@ func wsIdle() Scenario {
 		},
 		Metrics: []string{"conn_bytes", "conn_heap", "conn_stack"},
 		Charts:  []string{"conn_bytes"},
+		Slow:    2,
 	}
 }
 
@@ -90,7 +91,7 @@ func wsMany() Scenario {
 		},
 		Metrics: []string{"rss_mb", "rss_grown_mb", "conn_bytes", "conn_heap", "conn_stack"},
 		Charts:  []string{"rss_mb"},
-		Slow:    true,
+		Slow:    4,
 	}
 }
 
@@ -111,9 +112,9 @@ func wsConnect() Scenario {
 // duration is how long one measurement takes.
 func duration(quick bool) load.Millis {
 	if quick {
-		return 1000
+		return 800
 	}
-	return 3000
+	return 2000
 }
 
 // files is the flag that asks for the file descriptors of so many connections.

@@ -17,11 +17,14 @@ type Server struct {
 	// Addr is the TCP address under load.
 	Addr string `json:"addr"`
 
-	// Control is the address of an HTTP server of its own: /memory and /debug/pprof/.
+	// Control is the address of an HTTP server of its own: /memory, /profile/start, /profile/stop and /debug/pprof/.
 	Control string `json:"control"`
 
 	// Commands is the TCP address that takes publish commands. Empty for servers that can't publish.
 	Commands string `json:"commands,omitempty"`
+
+	// Profile is the start of the names of files that get profiles of what is measured. The runner sets it. Empty for none.
+	Profile string `json:"profile,omitempty"`
 
 	// WebSocket is set by servers for the WebSocket scenarios.
 	WebSocket *WebSocket `json:"websocket,omitempty"`

@@ -4,15 +4,17 @@ package control
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"net/http/pprof"
+	httppprof "net/http/pprof"
 	"os"
 	"runtime"
 	"runtime/debug"
+	"runtime/pprof"
 	"time"
 
 	"github.com/mooncore/mooncore/bench/internal/wire"
@@ -27,9 +29,11 @@ func Run(srv wire.Server, publish func(payload []byte)) error {
 	}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /memory", memory)
-	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
-	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
-	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.HandleFunc("GET /debug/pprof/", httppprof.Index)
+	mux.HandleFunc("GET /profile/start", startProfile)
+	mux.HandleFunc("GET /profile/stop", stopProfile)
+	mux.HandleFunc("GET /debug/pprof/profile", httppprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/trace", httppprof.Trace)
 	go func() { _ = http.Serve(ln, mux) }()
 	srv.PID, srv.Control = os.Getpid(), ln.Addr().String()
 	if publish != nil {
@@ -58,6 +62,21 @@ func memory(w http.ResponseWriter, r *http.Request) {
 	_ = json.NewEncoder(w).Encode(wire.Memory{
 		Mallocs: m.Mallocs, TotalAlloc: m.TotalAlloc, HeapInuse: m.HeapInuse, StackInuse: m.StackInuse, GCs: m.NumGC,
 	})
+}
+
+// profile is the CPU profile that is being made. One load generator at a time asks for it.
+var profile bytes.Buffer
+
+func startProfile(w http.ResponseWriter, _ *http.Request) {
+	profile.Reset()
+	if err := pprof.StartCPUProfile(&profile); err != nil {
+		http.Error(w, err.Error(), http.StatusConflict)
+	}
+}
+
+func stopProfile(w http.ResponseWriter, _ *http.Request) {
+	pprof.StopCPUProfile()
+	_, _ = w.Write(profile.Bytes())
 }
 
 // serveCommands takes lines "<number of publishes> <bytes> <sequence number of the first>", and answers each, when the publishes
