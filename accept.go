@@ -2,6 +2,7 @@ package mooncore
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strings"
 	"time"
@@ -60,7 +61,9 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 	for _, o := range s.cfg.Observers {
 		o.ConnOpen(c)
 	}
-	s.log.Debug("connection open", "conn", c.id, "user", clip(id.User), "tenant", clip(id.Tenant), "remote", c.addr)
+	if s.log.Enabled(r.Context(), slog.LevelDebug) {
+		s.log.Debug("connection open", "conn", c.id, "user", clip(id.User), "tenant", clip(id.Tenant), "remote", c.addr)
+	}
 	if s.cfg.OnConnect != nil && !s.welcome(c) {
 		c.ws.Close(ws.CodePolicy, "refused")
 	}
@@ -79,7 +82,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id Ide
 		c.calls = make(chan struct{}, s.cfg.Limits.Calls)
 	}
 	c.ws = s.connections.New(socket{c})
-	c.identity.Store(&Identity{})
+	c.identity.Store(nobody)
 	if err := s.register(c, id); err != nil {
 		s.refuse(w, r, err)
 		return nil, err

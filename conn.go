@@ -134,11 +134,14 @@ func (c *Conn) Send(event string, payload any) error {
 // Kick closes the connection with 1008 and returns at once. The client may come back.
 func (c *Conn) Kick() { c.ws.Close(ws.CodePolicy, "kicked") }
 
+// nobody is the identity of connections that have none. It is never written to.
+var nobody = new(Identity)
+
 // current returns who is logged in now; an identity that expired is nobody.
 func (c *Conn) current() *Identity {
 	id := c.identity.Load()
 	if exp := c.deadline.Load(); exp != 0 && time.Now().UnixNano() >= exp {
-		return &Identity{}
+		return nobody
 	}
 	return id
 }
@@ -181,10 +184,10 @@ func (c *Conn) authenticate(ctx context.Context, id Identity) bool {
 
 // allowed returns those of the joined channels that id may be in too.
 func (c *Conn) allowed(ctx context.Context, id *Identity) map[registry.Channel]bool {
-	keep := map[registry.Channel]bool{}
 	if !c.identity.Load().sameChannels(id) {
-		return keep
+		return nil
 	}
+	keep := map[registry.Channel]bool{}
 	a := c.server.app(id.App)
 	for _, ch := range c.member.Channels() {
 		keep[ch] = ch.Kind == userKind || a.mayJoin(ctx, id, ch.Name)
@@ -268,7 +271,7 @@ func (c *Conn) lapse() (old *Identity, left []registry.Channel) {
 	}
 	left = c.member.Move(anonTenant, nil)
 	c.server.presence.left(c, old, left)
-	c.identity.Store(&Identity{})
+	c.identity.Store(nobody)
 	c.deadline.Store(0)
 	c.lapsed = true
 	c.timer = time.AfterFunc(graceTime, func() {

@@ -28,13 +28,13 @@ func pipeline(tb testing.TB, action string) func() {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	call := fmt.Sprintf(`{"action":%q,"rayid":1,"a":1,"b":2}`, action)
+	call := fmt.Sprintf(`{"action":%q,"rayid":1,"title":"Write the letter","done":true,"count":3,"tags":["home"]}`, action)
 	request := bytes.Repeat(wsraw.TextFrame(call).Append(nil), 16)
 	if err := client.SendText(call); err != nil {
 		tb.Fatal(err)
 	}
 	first := client.Next()
-	if first.Err != nil || !bytes.HasPrefix(first.Payload, []byte(`["response",{`)) {
+	if first.Err != nil || !bytes.Contains(first.Payload, []byte(`"title":"Write the letter"`)) {
 		tb.Fatal(first)
 	}
 	replies := make([]byte, 16*(2+len(first.Payload)))

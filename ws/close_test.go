@@ -458,6 +458,29 @@ func TestContext(t *testing.T) {
 	})
 }
 
+func TestContextEnds(t *testing.T) {
+	for _, when := range []string{"before Close", "after Close", "never"} {
+		t.Run(when, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				_, conn := open(t, nil, newHandler())
+				ctx := conn.Context()
+				if when == "before Close" {
+					derived, cancel := context.WithCancel(ctx)
+					defer cancel()
+					defer func() { <-derived.Done() }()
+				}
+				conn.Close(ws.CodeNormal, "")
+				if when != "never" {
+					<-ctx.Done()
+				}
+				if err := ctx.Err(); !errors.Is(err, context.Canceled) {
+					t.Errorf("after Close the context's error is %v", err)
+				}
+			})
+		})
+	}
+}
+
 // Close and CloseNow between Accept and Start, as by a server that shuts down.
 func TestCloseBeforeStart(t *testing.T) {
 	for name, f := range map[string]func(*ws.Conn){

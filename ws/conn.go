@@ -45,7 +45,7 @@ type Conn struct {
 
 	mu     sync.Mutex
 	out    sendQueue
-	ctx    context.Context // made when somebody asks for it
+	ctx    context.Context // made when somebody waits for it: see connContext
 	cancel context.CancelFunc
 	done   chan struct{} // made when somebody asks for it
 	ended  bool
@@ -100,17 +100,7 @@ func (c *Conn) Done() <-chan struct{} {
 }
 
 // Context returns a context that ends as soon as the connection is known to be closing or lost.
-func (c *Conn) Context() context.Context {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.ctx == nil {
-		c.ctx, c.cancel = context.WithCancel(c.group.opts.Context)
-		if c.out.closing() {
-			c.cancel()
-		}
-	}
-	return c.ctx
-}
+func (c *Conn) Context() context.Context { return connContext{c} }
 
 // Subprotocol returns the sub-protocol that was selected, or "".
 func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }

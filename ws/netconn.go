@@ -92,6 +92,9 @@ func (n *netConn) between() bool {
 	return n.data == 0 && n.frames.idle() && n.br.Buffered() == 0
 }
 
+// complete reports whether the last message has been read to its end. What a compressed one ends with only coder/websocket knows.
+func (n *netConn) complete() bool { return !n.frames.packed && n.between() }
+
 // mayRest reports whether the reader can be replaced by one with a small stack.
 func (n *netConn) mayRest() bool { return n.c.reader.grown && n.between() }
 

@@ -137,7 +137,7 @@ func (c *Conn) readAll(r io.Reader, b *[]byte) error {
 		switch most := c.group.opts.MaxMessage; {
 		case most >= 0 && int64(len(*b)) > most:
 			return &fault{CodeTooBig, "message too big"}
-		case err == io.EOF:
+		case err == io.EOF || err == nil && c.in.complete():
 			return nil
 		case err != nil:
 			return err
