@@ -44,7 +44,10 @@ func (p proxies) scheme(r *http.Request) string {
 		return "https"
 	}
 	values := r.Header["X-Forwarded-Proto"]
-	if addr, ok := parsePeer(r.RemoteAddr); !ok || len(values) == 0 || !p.trusts(addr) {
+	if len(values) == 0 {
+		return "http"
+	}
+	if addr, ok := parsePeer(r.RemoteAddr); !ok || !p.trusts(addr) {
 		return "http"
 	}
 	// The rightmost is what the peer itself wrote. Some proxies write wss for a WebSocket.

@@ -60,6 +60,8 @@ type ruleSet struct {
 	method    bool // has Validate
 	validates bool // method, or one in a field; set when all is compiled
 	open      bool // holds any somewhere
+	plain     bool // the checker decodes it: see decode.go
+	pointers  bool // embeds a pointer
 }
 
 type field struct {
@@ -127,6 +129,8 @@ func (c *compiler) input(t reflect.Type) *spec {
 	for _, set := range c.sets {
 		set.validates = set.reaches(func(s *ruleSet) bool { return s.method }, nil, map[*ruleSet]bool{})
 		set.open = set.reaches(nil, func(s *spec) bool { return s.kind == kindAny }, map[*ruleSet]bool{})
+		set.plain = !set.reaches(func(s *ruleSet) bool { return s.pointers }, func(s *spec) bool { return !s.plainKind() },
+			map[*ruleSet]bool{})
 	}
 	return s
 }
@@ -335,6 +339,7 @@ func (c *compiler) collect(set *ruleSet, t reflect.Type, at []int, path string, 
 			if reflect.PointerTo(base).Implements(typeValidator) {
 				validators++
 			}
+			set.pointers = set.pointers || f.Type != base
 			c.collect(set, base, index, path, append(slices.Clone(outer), base))
 			continue
 		case !f.IsExported():

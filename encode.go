@@ -1,7 +1,6 @@
 package mooncore
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -40,7 +39,10 @@ func appendJSON(dst []byte, v any) (out []byte, err error) {
 		if !strictjson.Valid(raw) {
 			return dst, errors.New("a json.RawMessage is not JSON in UTF-8")
 		}
-		return append(dst, bytes.TrimLeft(raw, " \t\r\n")...), nil
+		for raw[0] <= ' ' {
+			raw = raw[1:]
+		}
+		return append(dst, raw...), nil
 	}
 	defer func() {
 		if v := recover(); v != nil {

@@ -1,58 +1,44 @@
 package mooncore
 
-import "sync"
+import "sync/atomic"
 
 // A gate counts what is under way, and once closed lets nothing more in.
 type gate struct {
-	mu     sync.Mutex
-	n      int
-	closed bool
-	idle   chan struct{} // closed when the gate is closed and nothing is under way
+	state atomic.Int64  // how many are under way, and gateClosed
+	idle  chan struct{} // closed when the gate is closed and nothing is under way
 }
+
+const gateClosed = 1 << 62
 
 func newGate() *gate { return &gate{idle: make(chan struct{})} }
 
 // enter reports whether the gate is open. If so, the caller must call leave.
 func (g *gate) enter() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if g.closed {
-		return false
+	for {
+		n := g.state.Load()
+		if n&gateClosed != 0 {
+			return false
+		}
+		if g.state.CompareAndSwap(n, n+1) {
+			return true
+		}
 	}
-	g.n++
-	return true
 }
 
 func (g *gate) leave() {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.n--
-	if g.closed && g.n == 0 {
+	if g.state.Add(-1) == gateClosed {
 		close(g.idle)
 	}
 }
 
-func (g *gate) open() bool {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return !g.closed
-}
+func (g *gate) open() bool { return g.state.Load()&gateClosed == 0 }
 
-func (g *gate) count() int {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	return g.n
-}
+func (g *gate) count() int { return int(g.state.Load() &^ gateClosed) }
 
 // close lets nothing more in. The channel that it returns is closed when all have left.
 func (g *gate) close() <-chan struct{} {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	if !g.closed {
-		g.closed = true
-		if g.n == 0 {
-			close(g.idle)
-		}
+	if g.state.Or(gateClosed) == 0 {
+		close(g.idle)
 	}
 	return g.idle
 }

@@ -133,8 +133,15 @@ func decodeInput(input *spec, params []byte, in any) error {
 	if len(params) == 0 {
 		params = []byte("{}")
 	}
-	if err := checkInput(input, params); err != nil {
+	to := reflect.Value{}
+	if input.plain() {
+		to = reflect.ValueOf(in).Elem()
+	}
+	if err := checkInput(input, params, to); err != nil {
 		return err
+	}
+	if to.IsValid() {
+		return validateInput(input, params, in)
 	}
 	if err := unmarshal(input, params, in); err != nil {
 		// The rules let nothing pass that the types don't take, but for surprises of a program's own UnmarshalJSON.
@@ -146,10 +153,15 @@ func decodeInput(input *spec, params []byte, in any) error {
 		}
 		return &Error{Code: errInvalidParams.Code, Message: errInvalidParams.Message, Err: err}
 	}
-	if input.validates() {
-		return callValidate(input, params, reflect.ValueOf(in).Elem())
+	return validateInput(input, params, in)
+}
+
+// validateInput calls the program's own Validate methods.
+func validateInput(input *spec, params []byte, in any) error {
+	if !input.validates() {
+		return nil
 	}
-	return nil
+	return callValidate(input, params, reflect.ValueOf(in).Elem())
 }
 
 // unmarshal keeps numbers exact where the type leaves their type open.

@@ -103,7 +103,7 @@ func (b *ruleBuilder) greaterThan() error {
 			return b.values[0].text + " " + textNumber
 		case limit.kind != v.kind:
 		case v.kind == strictjson.Number:
-			greater = v.number().Compare(limit.number()) > 0
+			greater = v.number().Compare(*limit.number()) > 0
 		case v.kind == strictjson.String:
 			greater = bytes.Compare(v.text(), limit.text()) > 0
 		}

@@ -25,6 +25,13 @@ type value struct {
 	members [][]byte // raw values of the fields of the struct; nil for items
 
 	unquoted []byte
+	decimal  format.Decimal
+	parsed   bool // decimal is raw's
+}
+
+// set makes it another value.
+func (v *value) set(raw []byte, kind strictjson.Kind, members [][]byte) {
+	v.raw, v.kind, v.members, v.unquoted, v.parsed = raw, kind, members, nil, false
 }
 
 // text returns the text of a string. It must not be changed.
@@ -40,7 +47,12 @@ func (v *value) text() []byte {
 	return v.unquoted
 }
 
-func (v *value) number() format.Decimal { return format.ParseDecimal(v.raw) }
+func (v *value) number() *format.Decimal {
+	if !v.parsed {
+		v.decimal, v.parsed = format.ParseDecimal(v.raw), true
+	}
+	return &v.decimal
+}
 
 // present reports whether a raw value is there, and not null.
 func present(raw []byte) bool { return len(raw) > 0 && raw[0] != 'n' }
@@ -57,10 +69,10 @@ type checker struct {
 
 var checkers = sync.Pool{New: func() any { return new(checker) }}
 
-// checkInput returns nil if the params are what the input says, else an [*Error].
-func checkInput(input *spec, params []byte) error {
+// checkInput returns nil if the params are what the input says, else an [*Error]. If to is valid, it decodes them into it.
+func checkInput(input *spec, params []byte, to reflect.Value) error {
 	c := checkers.Get().(*checker)
-	text := c.check(input, params, nil)
+	text := c.check(input, params, nil, to)
 	faults, err := c.faults, c.err
 	c.reset()
 	checkers.Put(c)
@@ -100,7 +112,8 @@ func (c *checker) enter(name string) {
 }
 
 // check returns the text of the value's first fault, or "". Faults of values inside that have paths of their own it adds to c.
-func (c *checker) check(s *spec, raw []byte, members [][]byte) string {
+// A value without faults it decodes into to, if that is valid; what to holds after a fault is nothing.
+func (c *checker) check(s *spec, raw []byte, members [][]byte, to reflect.Value) string {
 	kind := strictjson.KindOf(raw)
 	if !present(raw) {
 		return c.checkAbsent(s, raw, members)
@@ -109,22 +122,26 @@ func (c *checker) check(s *spec, raw []byte, members [][]byte) string {
 		return text
 	}
 	if len(s.rules) > 0 {
-		c.value = value{raw: raw, kind: kind, members: members}
+		c.value.set(raw, kind, members)
 		for i := range s.rules {
 			if text := s.rules[i].check(&c.value); text != "" {
 				return text
 			}
 		}
 	}
+	if text := s.rangeFault(raw); text != "" {
+		return text
+	}
+	to = s.target(to)
 	switch {
-	case s.kind == kindInt || s.kind == kindUint || s.kind == kindFloat:
-		return s.rangeFault(raw)
 	case s.set != nil:
-		c.object(s.set, raw)
+		c.object(s.set, raw, to)
 	case s.kind == kindMap:
 		return c.mapping(s.elem, raw)
 	case s.elem != nil:
-		return c.list(s, raw)
+		return c.list(s, raw, to)
+	case to.IsValid():
+		return s.store(raw, to)
 	}
 	return ""
 }
@@ -135,7 +152,7 @@ func (c *checker) checkAbsent(s *spec, raw []byte, members [][]byte) string {
 	}
 	for i := range s.rules {
 		if s.rules[i].presence {
-			c.value = value{raw: raw, kind: strictjson.KindOf(raw), members: members}
+			c.value.set(raw, strictjson.KindOf(raw), members)
 			if text := s.rules[i].check(&c.value); text != "" {
 				return text
 			}
@@ -148,7 +165,7 @@ func (c *checker) checkAbsent(s *spec, raw []byte, members [][]byte) string {
 }
 
 // object checks the fields of a struct.
-func (c *checker) object(set *ruleSet, raw []byte) {
+func (c *checker) object(set *ruleSet, raw []byte, to reflect.Value) {
 	first := len(c.members)
 	for range set.fields {
 		c.members = append(c.members, nil)
@@ -166,7 +183,11 @@ func (c *checker) object(set *ruleSet, raw []byte) {
 	for i := range set.fields {
 		f := &set.fields[i]
 		c.enter(f.name)
-		if text := c.check(&f.spec, members[i], members); text != "" {
+		fieldTo := to
+		if to.IsValid() {
+			fieldTo = to.FieldByIndex(f.at)
+		}
+		if text := c.check(&f.spec, members[i], members, fieldTo); text != "" {
 			c.fault(text)
 		}
 		c.path = c.path[:length]
@@ -207,7 +228,7 @@ func (c *checker) mapping(elem *spec, raw []byte) string {
 	for key, member := range strictjson.Members(raw) {
 		name, _ := strictjson.Unquote(key)
 		c.enter(name)
-		if text := c.item(elem, member); text != "" {
+		if text := c.item(elem, member, reflect.Value{}); text != "" {
 			c.fault(text)
 		}
 		c.path = c.path[:length]
@@ -219,18 +240,25 @@ func (c *checker) mapping(elem *spec, raw []byte) string {
 }
 
 // list checks the items of a list. Structs and maps among them have paths of their own, faults of others are the list's.
-func (c *checker) list(s *spec, raw []byte) string {
+func (c *checker) list(s *spec, raw []byte, to reflect.Value) string {
 	if s.maxItems > 0 && count(raw, s.maxItems+1) > s.maxItems {
 		return "must have at most " + strconv.Itoa(s.maxItems) + " items"
 	}
 	if s.elem.kind == kindAny && len(s.elem.rules) == 0 && !s.elem.required && s.elem.elem == nil {
 		return ""
 	}
+	if to.IsValid() {
+		startList(raw, to)
+	}
 	length, i := len(c.path), 0
 	var faults itemFaults
 	for member := range strictjson.Elements(raw) {
 		c.enter(strconv.Itoa(i))
-		text := c.item(s.elem, member)
+		itemTo := reflect.Value{}
+		if to.IsValid() && c.faults == nil && faults == nil { // nothing is allocated for items after a fault
+			itemTo = addItem(to)
+		}
+		text := c.item(s.elem, member, itemTo)
 		if text != "" && (s.elem.kind == kindStruct || s.elem.kind == kindMap) {
 			c.fault(text)
 			text = ""
@@ -256,11 +284,11 @@ func (f *itemFaults) add(i int, text string) {
 func (f itemFaults) String() string { return strings.Join(f, "; ") }
 
 // item checks a value in a list or map, where null is a value of the wrong type unless the Go type has a nil.
-func (c *checker) item(s *spec, raw []byte) string {
+func (c *checker) item(s *spec, raw []byte, to reflect.Value) string {
 	if !present(raw) && !s.required && !s.pointer && s.kind != kindAny && s.kind != kindCustom {
 		return s.typeText()
 	}
-	return c.check(s, raw, nil)
+	return c.check(s, raw, nil, to)
 }
 
 // typeText is the text of a value that the Go type does not take.
@@ -298,7 +326,7 @@ func (s *spec) typeFault(raw []byte, kind strictjson.Kind) string {
 	}
 	switch s.kind {
 	case kindInt, kindUint:
-		if !format.ParseDecimal(raw).IsInteger() {
+		if bytes.IndexByte(raw, '.') >= 0 || bytes.IndexByte(raw, 'e') >= 0 || bytes.IndexByte(raw, 'E') >= 0 {
 			return textInteger
 		}
 	case kindTime:

@@ -524,7 +524,7 @@ func TestValidationAllocatesNothing(t *testing.T) {
 	params := []byte(flatParams)
 	var c checker
 	if n := testing.AllocsPerRun(100, func() {
-		if text := c.check(input, params, nil); text != "" || c.faults != nil || c.err != nil {
+		if text := c.check(input, params, nil, reflect.Value{}); text != "" || c.faults != nil || c.err != nil {
 			t.Fatal(text, c.faults, c.err)
 		}
 		c.reset()

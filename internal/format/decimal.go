@@ -24,14 +24,17 @@ func ParseDecimal(number []byte) Decimal {
 		number = number[1:]
 	}
 	var exponent int64
-	if i := bytes.IndexAny(number, "eE"); i >= 0 {
-		exponent = parseExponent(number[i+1:])
-		number = number[:i]
+	i := countDigits(number)
+	d.whole, number = number[:i], number[i:]
+	if len(number) > 0 && number[0] == '.' {
+		i = 1 + countDigits(number[1:])
+		d.fraction, number = number[1:i], number[i:]
 		d.isInteger = false
 	}
-	var point bool
-	d.whole, d.fraction, point = bytes.Cut(number, []byte("."))
-	d.isInteger = d.isInteger && !point
+	if len(number) > 0 && number[0]|0x20 == 'e' {
+		exponent = parseExponent(number[1:])
+		d.isInteger = false
+	}
 	d.whole = bytes.TrimLeft(d.whole, "0")
 	d.point = int64(len(d.whole)) + exponent
 	d.fraction = bytes.TrimRight(d.fraction, "0")
@@ -47,6 +50,16 @@ func ParseDecimal(number []byte) Decimal {
 		d.negative, d.point = false, 0
 	}
 	return d
+}
+
+// countDigits returns how many digits b starts with.
+func countDigits(b []byte) int {
+	for i, c := range b {
+		if c < '0' || c > '9' {
+			return i
+		}
+	}
+	return len(b)
 }
 
 // parseExponent stops counting far beyond the length of any input, and far below where sums overflow.

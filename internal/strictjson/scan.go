@@ -124,12 +124,14 @@ type scanner struct {
 	depth  int
 	fault  *Fault
 
-	// few and then many hold the keys of the objects that are open, outer ones first: 32 bits of hash, then the offset.
-	few    [32]uint64
-	many   []uint64
-	keys   int
-	levels [MaxDepth]level
-	deep   []byte // '{' or '[' of the levels below MaxDepth, a bit each
+	// few and then many hold the keys of the objects that are open, outer ones first: 32 bits of outline, then the offset.
+	few  [16]uint64
+	many []uint64
+	keys int
+
+	upper [8]level
+	lower []level // up to MaxDepth
+	deep  []byte  // '{' or '[' of the levels below MaxDepth, a bit each
 }
 
 // A span is where a value stands.
@@ -227,7 +229,7 @@ value:
 			default:
 				i++
 				if s.depth <= MaxDepth {
-					s.levels[s.depth-1].at++
+					s.level(s.depth-1).at++
 				}
 				continue value
 			}
@@ -235,9 +237,19 @@ value:
 	}
 }
 
+func (s *scanner) level(n int) *level {
+	if n < len(s.upper) {
+		return &s.upper[n]
+	}
+	return &s.lower[n-len(s.upper)]
+}
+
 func (s *scanner) push(object bool, at int) {
 	if s.depth < MaxDepth {
-		l := &s.levels[s.depth]
+		if s.depth == len(s.upper) && s.lower == nil {
+			s.lower = make([]level, MaxDepth-len(s.upper))
+		}
+		l := s.level(s.depth)
 		l.object, l.first, l.at = object, int32(s.keys), 0
 		if object {
 			l.at = -1
@@ -284,7 +296,7 @@ func (s *scanner) pop() {
 	if s.depth >= MaxDepth {
 		return
 	}
-	l := &s.levels[s.depth]
+	l := s.level(s.depth)
 	if !l.object {
 		return
 	}
@@ -305,7 +317,7 @@ func (s *scanner) pop() {
 
 func (s *scanner) inObject() bool {
 	if s.depth <= MaxDepth {
-		return s.levels[s.depth-1].object
+		return s.level(s.depth - 1).object
 	}
 	n := s.depth - 1 - MaxDepth
 	return s.deep[n/8]&(1<<(n%8)) != 0
@@ -320,7 +332,7 @@ func (s *scanner) key(i int) (int, error) {
 		return i, s.unexpected(i, "where a key should be")
 	}
 	if s.depth <= MaxDepth {
-		s.levels[s.depth-1].at = int32(i)
+		s.level(s.depth - 1).at = int32(i)
 	}
 	end, escaped, err := s.str(i)
 	if err != nil {
@@ -336,7 +348,7 @@ func (s *scanner) key(i int) (int, error) {
 			s.match(i, key)
 		}
 		if s.fault == nil {
-			s.keep(maphash.Bytes(seed, key)&^math.MaxUint32 | uint64(i))
+			s.keep(uint64(outline(key))<<32 | uint64(i))
 		}
 	}
 	if end = space(s.data, end); end >= len(s.data) {
@@ -362,12 +374,15 @@ func (s *scanner) match(i int, key []byte) {
 	}
 	for _, want := range s.wants {
 		// A letter and its other cases are at most three times as long as one another: K is 1 byte, the Kelvin sign 3.
-		if len(key) <= 3*len(want) && len(want) <= 3*len(key) && strings.EqualFold(string(key), want) {
+		if len(key) <= 3*len(want) && len(want) <= 3*len(key) && mayFold(key[0], want[0]) && strings.EqualFold(string(key), want) {
 			s.fault = &Fault{Offset: i, Path: s.path(), Msg: CaseText(string(key), want)}
 			return
 		}
 	}
 }
+
+// mayFold is a quick no where two texts start with ASCII letters that are not each other's case.
+func mayFold(a, b byte) bool { return a >= utf8.RuneSelf || b >= utf8.RuneSelf || a|0x20 == b|0x20 }
 
 // CaseText is the text of the fault of a key that differs from a known one only in case.
 func CaseText(key, known string) string {
@@ -376,7 +391,16 @@ func CaseText(key, known string) string {
 	return string(append(b, " only in case"...))
 }
 
-// duplicate returns the offset of the first key that stands a second time, or -1. It may sort keys.
+// outline is a quick no where two keys differ.
+func outline(key []byte) uint32 {
+	if len(key) == 0 {
+		return 0
+	}
+	return uint32(len(key))<<16 | uint32(key[0])<<8 | uint32(key[len(key)-1])
+}
+
+// duplicate returns the offset of the first key that stands a second time, or -1. It may sort keys, by hashes that it puts in
+// place of their outlines.
 func (s *scanner) duplicate(keys []uint64) int {
 	found := -1
 	if len(keys) <= 12 {
@@ -388,6 +412,14 @@ func (s *scanner) duplicate(keys []uint64) int {
 			}
 		}
 		return -1
+	}
+	for j, k := range keys {
+		at := int(uint32(k))
+		key := s.keyAt(at)
+		if bytes.IndexByte(key, '\\') >= 0 {
+			key = appendUnquoted(nil, key)
+		}
+		keys[j] = maphash.Bytes(seed, key)&^math.MaxUint32 | uint64(at)
 	}
 	slices.Sort(keys)
 	for j := 1; j < len(keys); j++ {
@@ -549,7 +581,8 @@ func (s *scanner) fail(at int, what string) {
 // path names the value that is being read.
 func (s *scanner) path() string {
 	var b []byte
-	for n, l := range s.levels[:min(s.depth, MaxDepth)] {
+	for n := range min(s.depth, MaxDepth) {
+		l := s.level(n)
 		if l.at < 0 {
 			break
 		}

@@ -206,6 +206,12 @@ func comma(data []byte, i int) (int, bool) {
 
 // closingQuote returns the offset of the quote that ends the string which starts at i, or -1.
 func closingQuote(data []byte, i int) int {
+	const short = 32 // calls of IndexByte pay off beyond
+	for j := i + 1; j < min(i+short, len(data)) && data[j] != '\\'; j++ {
+		if data[j] == '"' {
+			return j
+		}
+	}
 	for i++; i < len(data); i++ {
 		n := bytes.IndexByte(data[i:], '"')
 		if n < 0 {
