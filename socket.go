@@ -189,10 +189,22 @@ func (s socket) binary(data []byte) {
 	s.reply(`["socket_error","json_decode_failed"]`)
 }
 
+// actionName returns the text of a frame's "action". For a known action it is the name that it was declared with: no copy is made.
+func (s *Server) actionName(raw []byte) (name string, isString bool) {
+	if len(raw) > 2 && raw[0] == '"' {
+		for _, a := range s.apps {
+			if action := a.actions[string(raw[1:len(raw)-1])]; action != nil {
+				return action.Name, true
+			}
+		}
+	}
+	return strictjson.Unquote(raw)
+}
+
 // call runs the call of a frame: in place, or beside others when the server lets calls of a connection overlap and the
 // client can tell their responses apart.
 func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
-	action, isString := strictjson.Unquote(got[0])
+	action, isString := s.server.actionName(got[0])
 	req := newRequest()
 	req.Action, req.Params, req.Files, req.Source = action, params, files, "ws"
 	req.Identity, req.RemoteAddr, req.server, req.conn = *s.current(), s.addr, s.server, s.Conn
