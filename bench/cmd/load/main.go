@@ -7,16 +7,10 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
-	"strings"
 
 	"github.com/mooncore/mooncore/bench/internal/load"
 	"github.com/mooncore/mooncore/bench/internal/wire"
 )
-
-// kinds are the load generators by the first part of a job's kind: "ws" takes "ws-echo".
-var kinds = map[string]func(context.Context, wire.Job) (wire.Result, error){
-	"ws": load.Run,
-}
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -32,12 +26,7 @@ func run(ctx context.Context) error {
 	if err := json.NewDecoder(os.Stdin).Decode(&job); err != nil {
 		return fmt.Errorf("the job on standard input: %w", err)
 	}
-	family, _, _ := strings.Cut(job.Kind, "-")
-	fn := kinds[family]
-	if fn == nil {
-		return fmt.Errorf("no kind %q of load", job.Kind)
-	}
-	result, err := fn(ctx, job)
+	result, err := load.Run(ctx, job)
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,7 @@ package load
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -89,17 +90,27 @@ func (e *echoWorker) run() error {
 
 // Echo measures round trips.
 func Echo(ctx context.Context, srv wire.Server, p Params) (wire.Result, error) {
-	pool, err := newPool(srv, p, srv.WebSocket.Login)
+	var steps []wire.Step
+	var frames []byte
+	var ids [][]maskedID
+	var response string
+	if srv.HTTP != nil {
+		frames, ids = postRequest(srv.Addr, srv.HTTP)
+		response = srv.HTTP.Response
+	} else {
+		steps, response = srv.WebSocket.Login, srv.WebSocket.Response
+		frames, ids = newTemplate(srv.WebSocket.Request).frames(p.Pipeline)
+	}
+	pool, err := newPool(srv, p, steps)
 	if err != nil {
 		return wire.Result{}, err
 	}
 	defer pool.close()
 	var phase atomic.Int32
-	request := newTemplate(srv.WebSocket.Request)
 	echoes := make([]*echoWorker, len(pool.workers))
 	for i, w := range pool.workers {
-		e := &echoWorker{worker: w, batch: p.Pipeline, phase: &phase, want: newTemplate(srv.WebSocket.Response)}
-		e.frames, e.ids = request.frames(p.Pipeline)
+		e := &echoWorker{worker: w, batch: p.Pipeline, phase: &phase, want: newTemplate(response)}
+		e.frames, e.ids = slices.Clone(frames), ids
 		w.onText = e.answer
 		echoes[i] = e
 	}

@@ -1,4 +1,4 @@
-// Package load is the load generator for WebSocket servers. It drives all connections from few threads by epoll, allocates
+// Package load is the load generator. It drives all connections from few threads by epoll, allocates
 // next to nothing while it measures, and checks everything that it receives.
 package load
 
@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/mooncore/mooncore/bench/internal/wire"
@@ -17,7 +18,7 @@ type Params struct {
 	Conns    int    `json:"conns,omitempty"`
 	Warmup   Millis `json:"warmup_ms,omitempty"`
 	Duration Millis `json:"duration_ms,omitempty"`
-	Pipeline int    `json:"pipeline,omitempty"` // requests that are sent at once, on each connection
+	Pipeline int    `json:"pipeline,omitempty"` // messages that are sent at once, on each WebSocket connection
 	Deflate  bool   `json:"deflate,omitempty"`  // offer permessage-deflate, and expect it
 
 	Publishes int `json:"publishes,omitempty"` // of each burst
@@ -32,11 +33,14 @@ func (m Millis) Duration() time.Duration { return time.Duration(m) * time.Millis
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// Run does the job, whose kind is one of "ws-echo", "ws-fanout", "ws-idle", "ws-storm".
+// Run does the job, whose kind is one of "http-echo", "ws-echo", "ws-fanout", "ws-idle", "ws-storm".
 func Run(ctx context.Context, job wire.Job) (wire.Result, error) {
 	var p Params
-	if job.Server.WebSocket == nil {
+	switch family, _, _ := strings.Cut(job.Kind, "-"); {
+	case family == "ws" && job.Server.WebSocket == nil:
 		return wire.Result{}, errors.New("the server doesn't speak WebSocket")
+	case family == "http" && job.Server.HTTP == nil:
+		return wire.Result{}, errors.New("the server has no HTTP to measure")
 	}
 	if err := json.Unmarshal(job.Params, &p); err != nil {
 		return wire.Result{}, fmt.Errorf("params of %s: %w", job.Kind, err)
@@ -44,6 +48,9 @@ func Run(ctx context.Context, job wire.Job) (wire.Result, error) {
 	p.Pipeline = max(p.Pipeline, 1)
 	p.Conns = max(p.Conns, 1)
 	switch job.Kind {
+	case "http-echo":
+		p.Pipeline = 1
+		return Echo(ctx, job.Server, p)
 	case "ws-echo":
 		return Echo(ctx, job.Server, p)
 	case "ws-fanout":
@@ -53,6 +60,6 @@ func Run(ctx context.Context, job wire.Job) (wire.Result, error) {
 	case "ws-storm":
 		return Storm(ctx, job.Server, p)
 	default:
-		return wire.Result{}, fmt.Errorf("no kind %q of WebSocket load", job.Kind)
+		return wire.Result{}, fmt.Errorf("no kind %q of load", job.Kind)
 	}
 }

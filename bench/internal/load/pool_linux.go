@@ -27,7 +27,7 @@ func newPool(srv wire.Server, p Params, steps []wire.Step) (*pool, error) {
 	n := min(max(runtime.NumCPU()/2, 1), 8, p.Conns)
 	pl := &pool{timeout: 30 * time.Second}
 	for i := range n {
-		w, err := newWorker(target, srv.WebSocket, steps, p.Deflate)
+		w, err := newWorker(target, srv, steps, p.Deflate)
 		if err != nil {
 			return nil, err
 		}

@@ -29,9 +29,13 @@ type testServer struct {
 	members []net.Conn
 }
 
-func newTestServer(t *testing.T) *testServer {
+// newTestServer starts a server, once misbehave, if it isn't nil, has changed it.
+func newTestServer(t *testing.T, misbehave func(*testServer)) *testServer {
 	same := func(b []byte) [][]byte { return [][]byte{b} }
 	s := &testServer{answer: same, events: same}
+	if misbehave != nil {
+		misbehave(s)
+	}
 	control := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		json.NewEncoder(w).Encode(wire.Memory{})
 	}))
@@ -147,7 +151,7 @@ func (s *testServer) expectError(t *testing.T, kind string, p load.Params, text 
 
 func TestEcho(t *testing.T) {
 	p := load.Params{Conns: 10, Pipeline: 4, Warmup: 10, Duration: 60}
-	m, err := newTestServer(t).run(t, "ws-echo", p)
+	m, err := newTestServer(t, nil).run(t, "ws-echo", p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -163,8 +167,7 @@ func TestEcho(t *testing.T) {
 		"twice":        func(b []byte) [][]byte { return [][]byte{b, b} },
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newTestServer(t)
-			s.answer = answer
+			s := newTestServer(t, func(s *testServer) { s.answer = answer })
 			s.expectError(t, "ws-echo", p, "wrong answer")
 		})
 	}
@@ -172,7 +175,7 @@ func TestEcho(t *testing.T) {
 
 func TestFanout(t *testing.T) {
 	p := load.Params{Conns: 20, Publishes: 5, Size: 200, Duration: 30}
-	m, err := newTestServer(t).run(t, "ws-fanout", p)
+	m, err := newTestServer(t, nil).run(t, "ws-fanout", p)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -198,20 +201,19 @@ func TestFanout(t *testing.T) {
 		}, "was due"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			s := newTestServer(t)
-			s.events = c.events
+			s := newTestServer(t, func(s *testServer) { s.events = c.events })
 			s.expectError(t, "ws-fanout", p, c.want)
 		})
 	}
 }
 
 func TestFanoutWithoutCompression(t *testing.T) {
-	s := newTestServer(t)
+	s := newTestServer(t, nil)
 	s.expectError(t, "ws-fanout", load.Params{Conns: 1, Publishes: 1, Size: 1024, Deflate: true}, "permessage-deflate")
 }
 
 func TestIdle(t *testing.T) {
-	m, err := newTestServer(t).run(t, "ws-idle", load.Params{Conns: 20, Publishes: 2, Size: 100})
+	m, err := newTestServer(t, nil).run(t, "ws-idle", load.Params{Conns: 20, Publishes: 2, Size: 100})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +223,7 @@ func TestIdle(t *testing.T) {
 }
 
 func TestStorm(t *testing.T) {
-	m, err := newTestServer(t).run(t, "ws-storm", load.Params{Conns: 8, Duration: 60})
+	m, err := newTestServer(t, nil).run(t, "ws-storm", load.Params{Conns: 8, Duration: 60})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -231,7 +233,7 @@ func TestStorm(t *testing.T) {
 }
 
 func TestRefused(t *testing.T) {
-	s := newTestServer(t)
+	s := newTestServer(t, nil)
 	s.Addr = listen(t, func(conn net.Conn) {
 		io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\n\r\n")
 		io.Copy(io.Discard, conn) // to the client's end: a reset would hide the answer
@@ -240,5 +242,65 @@ func TestRefused(t *testing.T) {
 }
 
 func TestUnknownKind(t *testing.T) {
-	newTestServer(t).expectError(t, "ws-none", load.Params{}, "ws-none")
+	newTestServer(t, nil).expectError(t, "ws-none", load.Params{}, "ws-none")
+}
+
+// newHTTPServer returns a server that answers requests by h, and a function that measures it.
+func newHTTPServer(t *testing.T, h http.HandlerFunc) func(load.Params) (map[string]float64, error) {
+	s := newTestServer(t, nil)
+	server := httptest.NewServer(h)
+	t.Cleanup(server.Close)
+	s.Addr, s.WebSocket = server.Listener.Addr().String(), nil
+	s.HTTP = &wire.HTTP{Path: "/", Request: `{"id":` + wire.ID + `}`, Response: `{"id":` + wire.ID + `}`}
+	return func(p load.Params) (map[string]float64, error) { return s.run(t, "http-echo", p) }
+}
+
+func TestHTTP(t *testing.T) {
+	p := load.Params{Conns: 6, Warmup: 10, Duration: 60}
+	for name, answer := range map[string]http.HandlerFunc{
+		"with a length": func(w http.ResponseWriter, r *http.Request) { io.Copy(w, r.Body) },
+		"chunked": func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			for _, b := range body {
+				w.Write([]byte{b})
+				if b == ':' {
+					w.(http.Flusher).Flush()
+				}
+			}
+		},
+		"in pieces": func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+			w.Write(body[:3])
+			w.(http.Flusher).Flush()
+			w.Write(body[3:])
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			m, err := newHTTPServer(t, answer)(p)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if m["rate"] <= 0 || m["p50_ms"] <= 0 {
+				t.Errorf("metrics %v", m)
+			}
+		})
+	}
+	for name, c := range map[string]struct {
+		answer http.HandlerFunc
+		want   string
+	}{
+		"another body": {func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, `{"id":1}`) }, "wrong answer"},
+		"an error":     {func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no", http.StatusTeapot) }, "418"},
+		"the end": {func(w http.ResponseWriter, r *http.Request) {
+			w.Header().Set("Connection", "close")
+			io.Copy(w, r.Body)
+		}, "close"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if m, err := newHTTPServer(t, c.answer)(p); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("metrics %v, error %v; want one with %q", m, err, c.want)
+			}
+		})
+	}
 }

@@ -72,13 +72,18 @@ func (t template) frames(n int) (out []byte, ids [][]maskedID) {
 	return out, ids
 }
 
-// A maskedID is the place of an id in a masked frame: at is its offset, phase that of the mask.
+// A maskedID is the place of an id in a masked frame: at is its offset, phase that of the mask, or unmasked.
 type maskedID struct{ at, phase int }
+
+const unmasked = -1
 
 // put writes id, masked, to frames.
 func (m maskedID) put(frames []byte, id int) {
 	b := frames[m.at : m.at+len(wire.ID)]
 	putID(b, id)
+	if m.phase == unmasked {
+		return
+	}
 	for i := range b {
 		b[i] ^= mask[(m.phase+i)&3]
 	}

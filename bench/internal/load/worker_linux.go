@@ -21,7 +21,7 @@ const (
 	closed
 )
 
-// A conn is one WebSocket connection of a worker.
+// A conn is one connection of a worker.
 type conn struct {
 	fd    int32
 	state uint8
@@ -37,11 +37,11 @@ type worker struct {
 	target  syscall.SockaddrInet4
 	source  int // of the next connection, counted
 	upgrade []byte
-	peer    *wire.WebSocket
+	peer    *wire.WebSocket // nil for HTTP, which needs no setup
 	steps   []wire.Step
 	deflate bool
 	onReady func(*conn) error                // after the setup
-	onText  func(*conn, frame, []byte) error // gets each message, without what Lines joins
+	onText  func(*conn, frame, []byte) error // gets each message, without what Lines joins, or body
 
 	epoll    int
 	conns    []conn
@@ -55,16 +55,20 @@ type worker struct {
 // perSource is how many connections come from one address of 127.0.0.0/8, so that ports don't run out.
 const perSource = 20_000
 
-func newWorker(target netip.AddrPort, ws *wire.WebSocket, steps []wire.Step, deflate bool) (*worker, error) {
+func newWorker(target netip.AddrPort, srv wire.Server, steps []wire.Step, deflate bool) (*worker, error) {
 	epoll, err := syscall.EpollCreate1(syscall.EPOLL_CLOEXEC)
 	if err != nil {
 		return nil, fmt.Errorf("epoll_create1: %w", err)
 	}
-	return &worker{
-		target:  syscall.SockaddrInet4{Addr: target.Addr().As4(), Port: int(target.Port())},
-		upgrade: upgradeRequest(target.String(), ws, deflate), peer: ws, steps: steps, deflate: deflate,
+	w := &worker{
+		target: syscall.SockaddrInet4{Addr: target.Addr().As4(), Port: int(target.Port())},
+		peer:   srv.WebSocket, steps: steps, deflate: deflate,
 		epoll: epoll, buf: make([]byte, 256<<10), events: make([]syscall.EpollEvent, 512),
-	}, nil
+	}
+	if w.peer != nil {
+		w.upgrade = upgradeRequest(srv.Addr, w.peer, deflate)
+	}
+	return w, nil
 }
 
 // close closes all connections at once, without leaving ports in TIME_WAIT.
@@ -179,6 +183,9 @@ func (w *worker) handle(c *conn, e syscall.EpollEvent) error {
 		if err := syscall.EpollCtl(w.epoll, syscall.EPOLL_CTL_MOD, int(c.fd), &in); err != nil {
 			return fmt.Errorf("epoll_ctl: %w", err)
 		}
+		if w.peer == nil {
+			return w.advance(c)
+		}
 		return w.write(c, w.upgrade)
 	}
 	return w.read(c)
@@ -217,6 +224,13 @@ func (w *worker) read(c *conn) error {
 
 // consume handles the message at the start of data and returns its length, 0 if it isn't complete.
 func (w *worker) consume(c *conn, data []byte) (int, error) {
+	if w.peer == nil {
+		body, used, err := readResponse(data)
+		if err != nil || used == 0 {
+			return 0, err
+		}
+		return used, w.onText(c, frame{}, body)
+	}
 	if c.state == upgrading {
 		head, _, ok := bytes.Cut(data, []byte("\r\n\r\n"))
 		if !ok {

@@ -77,7 +77,7 @@ func MetricByName(name string) (Metric, bool) {
 }
 
 // All returns every scenario, in the order in which they run.
-func All() []Scenario { return slices.Concat(webSocket()) }
+func All() []Scenario { return slices.Concat(web(), webSocket()) }
 
 // Job returns what the load generator is told, but for the server.
 func (s Scenario) Job(quick bool) (json.RawMessage, error) {

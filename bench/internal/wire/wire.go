@@ -29,8 +29,8 @@ type Server struct {
 	// WebSocket is set by servers for the WebSocket scenarios.
 	WebSocket *WebSocket `json:"websocket,omitempty"`
 
-	// HTTP is for the HTTP scenarios, whose load generator knows its form.
-	HTTP json.RawMessage `json:"http,omitempty"`
+	// HTTP is set by servers for the HTTP scenarios.
+	HTTP *HTTP `json:"http,omitempty"`
 }
 
 // A WebSocket says how to talk to a peer.
@@ -51,6 +51,17 @@ type WebSocket struct {
 
 	Lines bool   `json:"lines,omitempty"` // a frame may hold several messages, one per line
 	Ping  string `json:"ping,omitempty"`  // a message that must be answered by the same
+}
+
+// An HTTP says how to talk to a peer.
+type HTTP struct {
+	Path   string   `json:"path"`
+	Header []string `json:"header,omitempty"` // lines of the request, such as "Content-Type: application/json"
+
+	// Request is the body that is posted, and Response the body that must come back with the status 200, byte for byte. Each ID in
+	// them is a number that counts up.
+	Request  string `json:"request"`
+	Response string `json:"response"`
 }
 
 // A Step is a message to send, and what its answer must contain. If Send is empty, the server speaks first.

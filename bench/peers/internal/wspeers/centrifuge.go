@@ -9,6 +9,7 @@ import (
 	"github.com/centrifugal/centrifuge"
 
 	"github.com/mooncore/mooncore/bench/internal/wire"
+	"github.com/mooncore/mooncore/bench/peers/internal/process"
 )
 
 const centrifugeChannel = "news"
@@ -56,7 +57,7 @@ func serveCentrifuge(ln net.Listener, cfg centrifuge.WebsocketConfig, connect ce
 	}
 	publish := func(payload []byte) {
 		if _, err := node.Publish(centrifugeChannel, payload); err != nil {
-			fail(err)
+			process.Fail(err)
 		}
 	}
 	return Peer{WebSocket: ws, Publish: publish}, nil

@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"github.com/gorilla/websocket"
+
+	"github.com/mooncore/mooncore/bench/peers/internal/process"
 )
 
 // A gorillaClient is a connection as in the library's chat example: a goroutine writes what a hub puts into its channel.
@@ -33,7 +35,7 @@ func (c *gorillaClient) queue(m *websocket.PreparedMessage) {
 func gorillaPrepare(data []byte) *websocket.PreparedMessage {
 	m, err := websocket.NewPreparedMessage(websocket.TextMessage, data)
 	if err != nil {
-		fail(err)
+		process.Fail(err)
 	}
 	return m
 }

@@ -2,18 +2,14 @@ package wspeers
 
 import (
 	"context"
-	"crypto/rand"
-	"crypto/rsa"
-	"crypto/x509"
 	"encoding/json"
-	"encoding/pem"
 	"log/slog"
 	"net"
-	"os"
 	"strings"
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/bench/internal/wire"
+	"github.com/mooncore/mooncore/bench/peers/internal/process"
 )
 
 type message struct {
@@ -36,7 +32,7 @@ func startMooncoreTyped(ln net.Listener, o Options) (Peer, error) {
 }
 
 func serveMooncore(ln net.Listener, o Options, echo mooncore.Handler, result string) (Peer, error) {
-	key, err := signingKey()
+	key, err := process.SigningKey()
 	if err != nil {
 		return Peer{}, err
 	}
@@ -49,7 +45,7 @@ func serveMooncore(ln net.Listener, o Options, echo mooncore.Handler, result str
 	if err != nil {
 		return Peer{}, err
 	}
-	serveUntilExit(func() error { return srv.Run(context.Background()) })
+	process.ServeUntilExit(func() error { return srv.Run(context.Background()) })
 	ws := wire.WebSocket{
 		Path: "/ws", Request: request, Response: `["response",` + result + `,` + wire.ID + `]`,
 		Join:   []wire.Step{{Send: `["join","main"]`, Expect: `main:default`}},
@@ -65,32 +61,8 @@ func serveMooncore(ln net.Listener, o Options, echo mooncore.Handler, result str
 	publish := func(payload []byte) {
 		err := srv.Tenant("", "acme").Publish(context.Background(), "news", json.RawMessage(payload), mooncore.ToChannel("main"))
 		if err != nil {
-			fail(err)
+			process.Fail(err)
 		}
 	}
 	return Peer{WebSocket: ws, Publish: publish}, nil
-}
-
-// signingKey makes an RSA key, so that tokens are signed with RS256.
-func signingKey() (mooncore.Secret, error) {
-	key, err := rsa.GenerateKey(rand.Reader, 2048)
-	if err != nil {
-		return "", err
-	}
-	der, err := x509.MarshalPKCS8PrivateKey(key)
-	return mooncore.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), err
-}
-
-// serveUntilExit runs serve in the background, and ends the process if it fails.
-func serveUntilExit(serve func() error) {
-	go func() {
-		if err := serve(); err != nil {
-			fail(err)
-		}
-	}()
-}
-
-func fail(err error) {
-	os.Stderr.WriteString(err.Error() + "\n")
-	os.Exit(1)
 }
