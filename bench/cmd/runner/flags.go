@@ -38,6 +38,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 	fs.IntVar(&o.rounds, "rounds", 0, "rounds (default 4 with -quick, else 6; slow scenarios run fewer)")
 	fs.StringVar(&o.json, "json", "", "write all figures to this `file`")
 	fs.StringVar(&o.svg, "svg", "", "write charts to this `directory`")
+	fs.StringVar(&o.docs, "docs", "", "write tables, verdicts and charts into this Markdown `file` (docs/performance.md)")
 	fs.StringVar(&o.pprof, "pprof", "", "run every server once more and write its CPU or heap profile to this `directory`")
 	if err := fs.Parse(args); err != nil {
 		return o, err

@@ -34,7 +34,8 @@ type options struct {
 	quick, check, list bool
 	only               string
 	rounds             int
-	json, svg, pprof   string
+	json, svg, docs    string
+	pprof              string
 }
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
@@ -130,8 +131,14 @@ func finish(results *report.Results, targets []report.Target, o options, stdout 
 		}
 		fmt.Fprintln(stdout)
 	}
+	verdicts := report.Judge(results, targets)
+	if o.docs != "" {
+		if err := results.UpdateDocs(o.docs, verdicts); err != nil {
+			return err
+		}
+	}
 	missed := 0
-	for _, v := range report.Judge(results, targets) {
+	for _, v := range verdicts {
 		fmt.Fprintln(stdout, v)
 		if !v.Met {
 			missed++

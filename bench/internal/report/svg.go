@@ -33,24 +33,37 @@ func (r *Results) WriteCharts(dir string) ([]string, error) {
 		return nil, err
 	}
 	var lines []string
-	for _, s := range r.Scenarios {
-		for _, name := range s.Charts {
-			m, ok := suite.MetricByName(name)
-			if !ok {
-				continue
-			}
-			bars := s.bars(m)
-			if len(bars) == 0 {
-				continue
-			}
-			file := s.Name + "-" + m.Name + ".svg"
-			if err := os.WriteFile(filepath.Join(dir, file), chart(s.Title, m, bars), 0o644); err != nil {
+	for i := range r.Scenarios {
+		for _, c := range r.Scenarios[i].charts() {
+			if err := os.WriteFile(filepath.Join(dir, c.file), c.svg, 0o644); err != nil {
 				return nil, err
 			}
-			lines = append(lines, fmt.Sprintf("![%s: %s](%s)", s.Title, describe(m, bars), file))
+			lines = append(lines, fmt.Sprintf("![%s](%s)", c.alt, c.file))
 		}
 	}
 	return lines, nil
+}
+
+// A picture is a chart.
+type picture struct {
+	file, alt string
+	svg       []byte
+}
+
+func (s *Scenario) charts() []picture {
+	var pictures []picture
+	for _, name := range s.Charts {
+		m, ok := suite.MetricByName(name)
+		if !ok {
+			continue
+		}
+		if bars := s.bars(m); len(bars) > 0 {
+			pictures = append(pictures, picture{
+				file: s.Name + "-" + m.Name + ".svg", alt: s.Title + ": " + describe(m, bars), svg: chart(s.Title, m, bars),
+			})
+		}
+	}
+	return pictures
 }
 
 func (s *Scenario) bars(m suite.Metric) []bar {

@@ -11,9 +11,15 @@ import (
 	"github.com/mooncore/mooncore/bench/internal/suite"
 )
 
-// Table writes s as a Markdown table: the median of each metric, and beside it, in parentheses, the first server's value
-// divided by this one's, which is the median of the ratios of all rounds.
+// Table writes s as a Markdown table with its title: the median of each metric, and beside it, in parentheses, the first server's
+// value divided by this one's, which is the median of the ratios of all rounds.
 func (s *Scenario) Table(w io.Writer) {
+	fmt.Fprintf(w, "%s: %s\n\n", s.Name, s.Title)
+	s.rowsTo(w)
+	fmt.Fprintln(w)
+}
+
+func (s *Scenario) rowsTo(w io.Writer) {
 	head := []string{"server"}
 	var metrics []suite.Metric
 	for _, name := range s.Metrics {
@@ -41,9 +47,7 @@ func (s *Scenario) Table(w io.Writer) {
 		}
 		rows = append(rows, row)
 	}
-	fmt.Fprintf(w, "%s: %s\n\n", s.Name, s.Title)
 	writeTable(w, rows)
-	fmt.Fprintln(w)
 }
 
 // writeTable writes rows, the first of which is the head and the second is the line below it.

@@ -119,6 +119,34 @@ func (t Target) value(s *Scenario) float64 {
 
 // String says what was wanted, what came, and by how much it is missed.
 func (v Verdict) String() string {
+	value, wanted := v.figures()
+	text := fmt.Sprintf("%s: %s %s of %s is %s (wanted %s)", v.What, v.Scenario, v.Metric, v.Ours, value, wanted)
+	switch {
+	case math.IsNaN(v.Value):
+		return "MISSED   " + text + ": not measured"
+	case !v.Met:
+		return fmt.Sprintf("MISSED   %s: off by %.0f %%", text, v.offBy())
+	case v.Beyond:
+		return "STRETCH  " + text
+	}
+	return "MET      " + text
+}
+
+// sentence is String for the docs of its scenario.
+func (v Verdict) sentence() string {
+	value, wanted := v.figures()
+	m, _ := suite.MetricByName(v.Metric)
+	text := fmt.Sprintf("%s, %s: %s; the target is %s", v.Ours, m.Title, value, wanted)
+	if !v.Met {
+		return "**Missed.** " + text + "."
+	}
+	return "Met. " + text + "."
+}
+
+func (v Verdict) offBy() float64 { return 100 * math.Abs(v.Value/v.Limit-1) }
+
+// figures returns the value and what was wanted, in words.
+func (v Verdict) figures() (value, wanted string) {
 	value, sign := Format(v.Value), "≤"
 	if v.Min != nil {
 		sign = "≥"
@@ -128,18 +156,9 @@ func (v Verdict) String() string {
 		value += "× " + v.Peer
 		unit = "×"
 	}
-	wanted := fmt.Sprintf("%s %s%s", sign, Format(v.Limit), unit)
+	wanted = fmt.Sprintf("%s %s%s", sign, Format(v.Limit), unit)
 	if v.Stretch != nil {
 		wanted += fmt.Sprintf(", stretch %s%s", Format(*v.Stretch), unit)
 	}
-	text := fmt.Sprintf("%s: %s %s of %s is %s (wanted %s)", v.What, v.Scenario, v.Metric, v.Ours, value, wanted)
-	switch {
-	case math.IsNaN(v.Value):
-		return "MISSED   " + text + ": not measured"
-	case !v.Met:
-		return fmt.Sprintf("MISSED   %s: off by %.0f %%", text, 100*math.Abs(v.Value/v.Limit-1))
-	case v.Beyond:
-		return "STRETCH  " + text
-	}
-	return "MET      " + text
+	return value, wanted
 }

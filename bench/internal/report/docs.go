@@ -1,0 +1,80 @@
+package report
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+)
+
+// UpdateDocs writes the tables, verdicts and charts of r into a Markdown file, in place of what stands between the line
+// "<!-- bench: <scenario> -->" and the next "<!-- bench: end -->"; that of "machine" gets a line about where r was measured. The charts
+// go to a directory beside the file, named after it. Scenarios that r doesn't have, or the file, stay as they are.
+func (r *Results) UpdateDocs(file string, verdicts []Verdict) error {
+	doc, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	charts := strings.TrimSuffix(file, filepath.Ext(file))
+	if _, err := r.WriteCharts(charts); err != nil {
+		return err
+	}
+	if doc, err = replaceBlock(doc, "machine", r.machine()); err != nil {
+		return fmt.Errorf("%s: %w", file, err)
+	}
+	for i := range r.Scenarios {
+		s := &r.Scenarios[i]
+		if doc, err = replaceBlock(doc, s.Name, s.markdown(filepath.Base(charts), verdicts)); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
+	}
+	return os.WriteFile(file, doc, 0o644)
+}
+
+func (r *Results) machine() string {
+	rounds := 0
+	for _, s := range r.Scenarios {
+		for _, p := range s.Peers {
+			for _, values := range p.Values {
+				rounds = max(rounds, len(values))
+			}
+		}
+	}
+	return fmt.Sprintf("Measured with %s on %s with %d cores, over loopback; medians of up to %d rounds.\n", r.Go, r.Platform, r.CPUs, rounds)
+}
+
+// markdown is what stands in the docs of a scenario.
+func (s *Scenario) markdown(charts string, verdicts []Verdict) string {
+	var b bytes.Buffer
+	fmt.Fprintf(&b, "**%s**\n\n", s.Title)
+	s.rowsTo(&b)
+	var lines []string
+	for _, v := range verdicts {
+		if v.Scenario == s.Name {
+			lines = append(lines, "- "+v.sentence()+"\n")
+		}
+	}
+	if len(lines) > 0 {
+		fmt.Fprintf(&b, "\n%s", strings.Join(lines, ""))
+	}
+	for _, c := range s.charts() {
+		fmt.Fprintf(&b, "\n![%s](%s/%s)\n", c.alt, charts, c.file)
+	}
+	return b.String()
+}
+
+// replaceBlock returns doc with text between the markers of a block. A doc without the block stays as it is.
+func replaceBlock(doc []byte, name, text string) ([]byte, error) {
+	before, rest, found := bytes.Cut(doc, []byte("<!-- bench: "+name+" -->\n"))
+	if !found {
+		return doc, nil
+	}
+	end := []byte("<!-- bench: end -->\n")
+	_, after, found := bytes.Cut(rest, end)
+	if !found {
+		return nil, errors.New("the block " + name + " has no end")
+	}
+	return fmt.Appendf(nil, "%s<!-- bench: %s -->\n\n%s\n%s%s", before, name, text, end, after), nil
+}
