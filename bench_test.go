@@ -49,7 +49,8 @@ func newBenchServer(tb testing.TB, log slog.Handler, middleware ...mooncore.Midd
 		JWT: mooncore.JWTConfig{
 			PrivateKey: mooncore.Secret(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})),
 		},
-		Logger: slog.New(log),
+		Logger:      slog.New(log),
+		Development: true, // ends without DrainDelay
 		Routers: []mooncore.Router{{Middleware: middleware, Actions: []mooncore.Action{
 			{Name: "raw", Allow: mooncore.Public, Handler: raw},
 			{Name: "typed", Allow: mooncore.Public, Handler: mooncore.Func(

@@ -14,12 +14,23 @@ import (
 // never used again.
 type callContext struct {
 	parent   context.Context
-	halted   context.Context
-	req      *Request
+	server   *Server
 	deadline time.Time // zero without a timeout of the action; set before anybody else has the context
+
+	req    atomic.Pointer[Request] // nil once it is another call's
+	lent   atomic.Bool             // somebody outside may have req
+	record callRecord
 
 	ended   atomic.Bool
 	watched atomic.Pointer[watchedContext] // nil until somebody waits or the call has ended
+}
+
+// A callRecord is what is known of a call whose Request is another's by now.
+type callRecord struct {
+	action   string
+	conn     *Conn
+	identity *Identity
+	id       string
 }
 
 type watchedContext struct {
@@ -45,10 +56,10 @@ func (c *callContext) watch() *watchedContext {
 	} else {
 		w.Context, w.cancel = context.WithDeadline(c.parent, c.deadline)
 	}
-	if c.halted.Err() != nil {
+	if c.server.halted.Err() != nil {
 		w.cancel()
 	} else {
-		cancel, unregister := w.cancel, context.AfterFunc(c.halted, w.cancel)
+		cancel, unregister := w.cancel, context.AfterFunc(c.server.halted, w.cancel)
 		w.cancel = func() {
 			unregister()
 			cancel()
@@ -71,7 +82,7 @@ func (c *callContext) end() {
 func (c *callContext) Done() <-chan struct{} { return c.watch().Done() }
 
 func (c *callContext) Err() error {
-	if c.watched.Load() == nil && c.parent.Err() == nil && c.halted.Err() == nil &&
+	if c.watched.Load() == nil && c.parent.Err() == nil && c.server.halted.Err() == nil &&
 		(c.deadline.IsZero() || time.Now().Before(c.deadline)) {
 		return nil
 	}
@@ -99,6 +110,19 @@ func (c *callContext) Value(key any) any {
 
 // String keeps package fmt from the fields.
 func (c *callContext) String() string { return "mooncore.callContext" }
+
+// lend returns the call's Request for somebody who may keep it.
+func (c *callContext) lend() *Request {
+	c.lent.Store(true) // before req is loaded: see recycle
+	if req := c.req.Load(); req != nil {
+		return req
+	}
+	r := &c.record
+	return &Request{
+		Action: r.action, Identity: *r.identity, ID: r.id, Source: "ws", RemoteAddr: r.conn.addr,
+		server: c.server, conn: r.conn, ctx: c,
+	}
+}
 
 // callFrom returns the call that ctx belongs to, or nil outside a call.
 func callFrom(ctx context.Context) *callContext {

@@ -13,8 +13,7 @@ import (
 
 // call takes a call through the whole chain: route by app, access, timeout, params, middleware, handler. It is the only path
 // to a handler. Whoever calls it has the gate open, and answers and logs what it returns.
-func (s *Server) call(ctx context.Context, c *callContext, start time.Time) (any, error) {
-	req := c.req
+func (s *Server) call(ctx context.Context, req *Request, start time.Time) (any, error) {
 	if err := s.step(ctx, req, "access", s.admit); err != nil {
 		return nil, err
 	}
@@ -22,7 +21,7 @@ func (s *Server) call(ctx context.Context, c *callContext, start time.Time) (any
 	switch {
 	case action.timeout <= 0:
 	case len(s.cfg.Observers) == 0:
-		c.deadline = start.Add(action.timeout)
+		req.ctx.deadline = start.Add(action.timeout)
 	default: // they have the call's context already
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, action.timeout)
@@ -30,6 +29,9 @@ func (s *Server) call(ctx context.Context, c *callContext, start time.Time) (any
 	}
 	if err := s.step(ctx, req, "params", s.prepare); err != nil {
 		return nil, err
+	}
+	if action.lends {
+		req.ctx.lent.Store(true)
 	}
 	return action.chain(ctx, req)
 }

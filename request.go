@@ -7,6 +7,7 @@ import (
 	"io"
 	"mime/multipart"
 	"net/netip"
+	"sync"
 	"time"
 
 	"github.com/mooncore/mooncore/internal/form"
@@ -52,19 +53,36 @@ type requestKey struct{}
 // RequestFrom returns the call that ctx belongs to, or nil outside a call.
 func RequestFrom(ctx context.Context) *Request {
 	if c := callFrom(ctx); c != nil {
-		return c.req
+		return c.lend()
 	}
 	return nil
 }
 
-// newRequest returns an empty Request for a transport, with the memory of its context in the same allocation.
+// requests are kept for calls over WebSocket. Nobody outside has had them.
+var requests = sync.Pool{New: func() any { return new(Request) }}
+
+// newRequest returns an empty Request for a call over WebSocket. A Request is large, and most handlers never ask for theirs; their
+// context, which they may keep, is small.
 func newRequest() *Request {
-	c := new(struct {
-		Request
-		ctx callContext
-	})
-	c.Request.ctx = &c.ctx
-	return &c.Request
+	req := requests.Get().(*Request)
+	req.ctx = new(callContext)
+	return req
+}
+
+// recycle makes req another call's, unless somebody outside may have it. What it leaves in the context is for who asks
+// later. identity is the caller's, as its connection has it.
+func (req *Request) recycle(identity *Identity) {
+	c := req.ctx
+	if c.lent.Load() {
+		return
+	}
+	c.record = callRecord{action: req.Action, conn: req.conn, identity: identity, id: req.ID}
+	c.req.Store(nil)
+	if c.lent.Load() { // somebody may have loaded it meanwhile
+		return
+	}
+	*req = Request{}
+	requests.Put(req)
 }
 
 // Server returns the server that runs the call.

@@ -205,9 +205,9 @@ func (s *Server) actionName(raw []byte) (name string, isString bool) {
 // client can tell their responses apart.
 func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 	action, isString := s.server.actionName(got[0])
-	req := newRequest()
+	req, identity := newRequest(), s.current()
 	req.Action, req.Params, req.Files, req.Source = action, params, files, "ws"
-	req.Identity, req.RemoteAddr, req.server, req.conn = *s.current(), s.addr, s.server, s.Conn
+	req.Identity, req.RemoteAddr, req.server, req.conn = *identity, s.addr, s.server, s.Conn
 	req.rayID, req.size = got[1], int64(len(params))
 	for _, f := range files {
 		req.size += f.Size
@@ -223,6 +223,7 @@ func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 	}
 	if s.calls == nil || len(req.rayID) == 0 || fault != nil {
 		s.respond(req, fault, s.ws.Reply)
+		req.recycle(identity)
 		return
 	}
 	// The message's bytes are the connection's again once this returns.
@@ -237,7 +238,10 @@ func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 			s.overlapping.Done()
 			<-s.calls
 		}()
-		guard(s.server.log, "an Observer", func() { s.respond(req, nil, s.ws.Send) }) // respond has closed the connection then
+		guard(s.server.log, "an Observer", func() { // respond has closed the connection then
+			s.respond(req, nil, s.ws.Send)
+			req.recycle(identity)
+		})
 	})
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/internal/race"
 	"github.com/mooncore/mooncore/mooncoretest"
 )
 
@@ -653,4 +654,75 @@ func TestConfigAuthenticate(t *testing.T) {
 		}
 		conn.expectClose(4401)
 	})
+}
+
+// A context outlives its call, and belongs to that caller whenever somebody asks.
+func TestRequestAfterItsCall(t *testing.T) {
+	const users, calls = 4, 100
+	var late sync.WaitGroup
+	ask := func(ctx context.Context, user string) {
+		if req := mooncore.RequestFrom(ctx); req.Identity.User != user || req.Action != "keep" || req.Source != "ws" || req.Conn() == nil {
+			t.Errorf("the request of %s is that of %s: %+v", user, req.Identity.User, req)
+		}
+	}
+	type in struct {
+		User string `json:"user"`
+		When int    `json:"when"`
+	}
+	ended := make(chan struct{})
+	srv := mooncoretest.New(t, mooncore.Config{Routers: catalogue(
+		mooncore.Action{Name: "keep", Allow: mooncore.Authenticated, Handler: mooncore.Func(func(ctx context.Context, in in) (bool, error) {
+			switch in.When {
+			case 0: // while the call ends, and when all have
+				late.Go(func() {
+					ask(ctx, in.User)
+					<-ended
+					ask(ctx, in.User)
+				})
+			case 1: // only then
+				late.Go(func() {
+					<-ended
+					ask(ctx, in.User)
+				})
+			case 2: // in the call, and with what it got then
+				ask(ctx, in.User)
+				req := mooncore.RequestFrom(ctx)
+				late.Go(func() {
+					<-ended
+					if req.Identity.User != in.User || req != mooncore.RequestFrom(ctx) {
+						t.Errorf("the request of %s became that of %s", in.User, req.Identity.User)
+					}
+				})
+			}
+			return true, nil
+		})},
+	)})
+	var clients sync.WaitGroup
+	for u := range users {
+		user := fmt.Sprint("user", u)
+		conn := srv.As(mooncore.Identity{User: user}).Dial()
+		clients.Go(func() {
+			for i := range calls {
+				if err := conn.Call("keep", in{user, i % 4}, nil); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	clients.Wait()
+	close(ended)
+	late.Wait()
+}
+
+// A call over WebSocket keeps nothing but its context.
+func TestSocketCallAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("pools lose things under the race detector")
+	}
+	for action, most := range map[string]float64{"raw": 4, "typed": 7} { // context and id; params and result, and for typed three fields
+		call := pipeline(t, action)
+		if n := testing.AllocsPerRun(100, call) / 16; n > most+0.1 { // a garbage collection empties pools
+			t.Errorf("%s: %v allocations a call; want at most %v", action, n, most)
+		}
+	}
 }
