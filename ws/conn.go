@@ -52,8 +52,9 @@ type Conn struct {
 
 	reader       *reader   // the goroutine that reads
 	awake        bool      // it runs, and flushes the queue before it waits
-	watch        *watch    // over the reader, while it handles messages and for a moment longer
 	turn         uint32    // the number of the message that the reader handles
+	seen         uint32    // turn at the last look
+	watched      bool      // Group.watch looks after the reader
 	inline       bool      // the reader handles a message
 	working      bool      // a goroutine, be it the reader, handles messages
 	pending      []message // waiting to be handled

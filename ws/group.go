@@ -18,8 +18,10 @@ type Group struct {
 	mu         sync.Mutex
 	head, tail *Conn // connections that have something to write, linked by Conn.next
 	flushers   int
-	run        func()   // Group.flushAll, made once, so that starting it allocates nothing
-	watches    []*watch // that nobody uses
+	run        func()      // Group.flushAll, made once, so that starting it allocates nothing
+	watched    []*Conn     // whose readers are looked after
+	looking    bool        // lookAll runs
+	clock      *time.Timer // for lookAll; it runs while watched isn't empty
 }
 
 // NewGroup returns a Group. opts may be nil. It holds nothing that must be closed.

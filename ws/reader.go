@@ -11,9 +11,6 @@ import (
 )
 
 const (
-	// patience is how long a message may keep the reader before another goroutine reads in its place.
-	patience = 10 * time.Millisecond
-
 	// restAfter is how long no frame may come before a reader whose stack has grown is replaced by one that has a small stack: the
 	// runtime shrinks none to the least size.
 	restAfter = time.Second
@@ -165,9 +162,7 @@ func (r *reader) take(m message) bool {
 	}
 	c.working, c.inline = true, true
 	c.turn++
-	if c.watch == nil {
-		c.watch = c.group.watch(c)
-	}
+	c.group.watch(c)
 	c.mu.Unlock()
 	c.handle(m)
 	c.mu.Lock()
@@ -179,56 +174,6 @@ func (r *reader) take(m message) bool {
 	c.working, c.inline = false, false
 	c.mu.Unlock()
 	return true
-}
-
-// A watch sees to it that no message keeps a reader for long.
-type watch struct {
-	c     *Conn
-	turn  uint32 // the message that was being handled at the last look
-	timer *time.Timer
-}
-
-// watch returns a watch over c's reader that looks again and again, first in a moment. Conn.mu is held.
-func (g *Group) watch(c *Conn) *watch {
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	n := len(g.watches)
-	if n == 0 {
-		w := &watch{c: c, turn: c.turn}
-		w.timer = time.AfterFunc(patience, w.look)
-		return w
-	}
-	w := g.watches[n-1]
-	g.watches = g.watches[:n-1]
-	w.c, w.turn = c, c.turn
-	w.timer.Reset(patience)
-	return w
-}
-
-// look replaces a reader that handles the message still that it did at the last look. Replies that wait are sent. When
-// the reader handles none, the watch is over.
-func (w *watch) look() {
-	c := w.c
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.inline {
-		c.startFlush()
-		if c.turn != w.turn {
-			w.turn = c.turn
-			w.timer.Reset(patience)
-			return
-		}
-		c.inline, c.awake = false, false
-		c.workers.Add(1)
-		c.reader.replaced = true
-		c.in.resume()
-		c.startReader()
-	}
-	c.watch, w.c = nil, nil
-	g := c.group
-	g.mu.Lock()
-	defer g.mu.Unlock()
-	g.watches = append(g.watches, w)
 }
 
 // accept reports whether a message that was read is handled: not while the connection closes, nor when too many came since
