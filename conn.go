@@ -110,9 +110,11 @@ func (c *Conn) Since() time.Time { return c.since }
 func (c *Conn) Queued() int { return c.ws.Queued() }
 
 // Channels lists the joined channels as the client sees them, newest first: "main:default", "@alice".
-func (c *Conn) Channels() []string {
+func (c *Conn) Channels() []string { return channelLabels(c.member.Channels()) }
+
+func channelLabels(channels []registry.Channel) []string {
 	labels := []string{}
-	for _, ch := range c.member.Channels() {
+	for _, ch := range channels {
 		if ch != pendingChannel {
 			labels = append(labels, channelLabel(ch))
 		}
@@ -285,7 +287,7 @@ func (c *Conn) lapse() (old *Identity, left []registry.Channel) {
 
 // join makes the connection a member of a channel of id's scope and reports whether it is one now; it is not when another is
 // logged in by now. If it was none before, then is called first, ahead of the channel's first event.
-func (c *Conn) join(ctx context.Context, id *Identity, name string, then func()) bool {
+func (c *Conn) join(ctx context.Context, id *Identity, name string, then func(all []registry.Channel)) bool {
 	ch := roomChannel(name, id.Scope)
 	if id.User == "" || !c.hold(ctx, id.Tenant, ch) {
 		return false
@@ -297,7 +299,7 @@ func (c *Conn) join(ctx context.Context, id *Identity, name string, then func())
 	return ok
 }
 
-func (c *Conn) sit(id *Identity, ch registry.Channel, then func()) (joined, ok bool) {
+func (c *Conn) sit(id *Identity, ch registry.Channel, then func([]registry.Channel)) (joined, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || !c.identity.Load().sameChannels(id) {

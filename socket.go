@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mooncore/mooncore/internal/strictjson"
+	"github.com/mooncore/mooncore/registry"
 	"github.com/mooncore/mooncore/ws"
 )
 
@@ -56,7 +57,7 @@ func (s socket) Message(_ *ws.Conn, typ ws.Type, data []byte) {
 	}
 	switch string(data) {
 	case "channel_list":
-		s.sendChannels()
+		s.sendChannels(s.Channels())
 		return
 	case "quit":
 		s.overlapping.Wait() // what was called before is answered before
@@ -94,25 +95,28 @@ func (s socket) command(data []byte) bool {
 	case "join":
 		answered := false
 		if isString && validChannelName(arg) && s.mayJoin(arg) {
-			s.join(s.ws.Context(), s.current(), arg, func() { answered = true; s.sendChannels() })
+			s.join(s.ws.Context(), s.current(), arg, func(all []registry.Channel) {
+				answered = true
+				s.sendChannels(channelLabels(all))
+			})
 		}
 		if !answered {
-			s.sendChannels()
+			s.sendChannels(s.Channels())
 		}
 	case "leave":
 		if isString && validChannelName(arg) {
 			s.leave(s.current(), arg)
 		}
-		s.sendChannels()
+		s.sendChannels(s.Channels())
 	default:
 		return false
 	}
 	return true
 }
 
-func (s socket) sendChannels() {
+func (s socket) sendChannels(labels []string) {
 	b := []byte(`["channel_list",[`)
-	for i, label := range s.Channels() {
+	for i, label := range labels {
 		if i > 0 {
 			b = append(b, ',')
 		}

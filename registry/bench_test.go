@@ -1,6 +1,8 @@
 package registry_test
 
 import (
+	"runtime"
+	"strconv"
 	"testing"
 
 	"github.com/mooncore/mooncore/registry"
@@ -35,16 +37,71 @@ func BenchmarkJoinLeave10k(b *testing.B) {
 	}
 }
 
+// deliver is a variable, so that no loop can inline it.
+var deliver = func(c *counter) { c.n++ }
+
+// BenchmarkPublish10k publishes to 10,000 members, and for comparison walks a slice of them.
 func BenchmarkPublish10k(b *testing.B) {
-	for name, channels := range map[string][]registry.Channel{"one": channelX, "two": channelXY} {
-		b.Run(name, func(b *testing.B) {
+	b.Run("slice", func(b *testing.B) {
+		var members []*counter
+		for c := range crowd().All() {
+			members = append(members, c)
+		}
+		for b.Loop() {
+			for _, c := range members {
+				deliver(c)
+			}
+		}
+	})
+	for _, bench := range []struct {
+		name     string
+		channels []registry.Channel
+	}{{"one", channelX}, {"two", channelXY}} {
+		b.Run(bench.name, func(b *testing.B) {
 			p := crowd()
 			b.ReportAllocs()
 			for b.Loop() {
-				p.Publish("t", channels, func(c *counter) { c.n++ })
+				p.Publish("t", bench.channels, deliver)
 			}
 		})
 	}
+}
+
+// BenchmarkMemory reports what a member of a channel holds, beyond its value.
+func BenchmarkMemory(b *testing.B) {
+	const members = 10_000
+	for _, bench := range []struct {
+		name     string
+		channels int
+		shared   bool
+	}{{"1 channel of all", 1, true}, {"1 channel of its own", 1, false}, {"10 channels of all", 10, true}} {
+		b.Run(bench.name, func(b *testing.B) {
+			for b.Loop() {
+				before := heap()
+				p := registry.NewPool[*counter]()
+				value := new(counter)
+				for i := range members {
+					m := p.Add("t", value)
+					for n := range bench.channels {
+						name := "channel " + strconv.Itoa(n)
+						if !bench.shared {
+							name += " of " + strconv.Itoa(i)
+						}
+						m.Join(room(name), 0)
+					}
+				}
+				b.ReportMetric(float64(heap()-before)/members, "bytes/member")
+				runtime.KeepAlive(p)
+			}
+		})
+	}
+}
+
+func heap() uint64 {
+	runtime.GC()
+	var m runtime.MemStats
+	runtime.ReadMemStats(&m)
+	return m.HeapAlloc
 }
 
 // BenchmarkPublishJoinLeave10k publishes while members come and go.

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"time"
 )
 
 // A channel is in its tenant's map from before its first member joins until after its last left.
@@ -14,16 +15,15 @@ type channel[T any] struct {
 	id     uint64 // the order of locking
 
 	mu      sync.Mutex
-	entries []entry[T]   // dense, in no order
-	count   atomic.Int32 // len(entries)
-	dead    atomic.Bool  // on its way out of the map; never joined again. Set with mu held
+	entries []entry[T]  // dense, in no order
+	dead    atomic.Bool // on its way out of the map; never joined again. Set with mu held
 }
 
 // An entry is what a publish walks: a member's value, in line.
 type entry[T any] struct {
 	value  T
 	seat   *seat[T]
-	joined int64 // Unix nanoseconds
+	joined time.Duration // after Pool.start, which is cheaper than a time
 }
 
 // A seat is a member's place in a channel.
@@ -34,10 +34,9 @@ type seat[T any] struct {
 }
 
 // add appends an entry. ch.mu is held.
-func (ch *channel[T]) add(v T, s *seat[T], joined int64) {
+func (ch *channel[T]) add(v T, s *seat[T], joined time.Duration) {
 	s.ch, s.index = ch, len(ch.entries)
 	ch.entries = append(ch.entries, entry[T]{v, s, joined})
-	ch.count.Store(int32(len(ch.entries)))
 }
 
 // remove removes the entry of a seat, and reports whether the channel is empty now. ch.mu is held.
@@ -47,8 +46,14 @@ func (ch *channel[T]) remove(s *seat[T]) (empty bool) {
 	ch.entries[s.index], last.seat.index = last, s.index
 	ch.entries[end] = entry[T]{}
 	ch.entries = ch.entries[:end]
-	ch.count.Store(int32(end))
 	return end == 0
+}
+
+// len returns how many members there are.
+func (ch *channel[T]) len() int {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	return len(ch.entries)
 }
 
 func (ch *channel[T]) publish(deliver func(T)) int {
@@ -95,7 +100,7 @@ func (p *Pool[T]) channel(t *tenant[T], key Channel) *channel[T] {
 	return ch
 }
 
-// release forgets a channel if it is still empty. No lock but Member.op is held.
+// release forgets a channel if it is still empty. No lock but Member.mu is held.
 func (p *Pool[T]) release(ch *channel[T]) {
 	ch.mu.Lock()
 	forget := len(ch.entries) == 0 && !ch.dead.Load()

@@ -14,13 +14,11 @@ type Member[T any] struct {
 	value  T
 	id     uint32                    // unique in the pool, reused
 	index  int                       // in tenant.members; Pool.mu guards it
-	tenant atomic.Pointer[tenant[T]] // changed with op and Pool.mu held
+	tenant atomic.Pointer[tenant[T]] // changed with mu and Pool.mu held
 
-	op      sync.Mutex
-	removed bool // op guards it
-
-	mu    sync.Mutex
-	seats []*seat[T] // oldest first; changed with op and mu held
+	mu      sync.Mutex
+	removed bool
+	seats   []*seat[T] // oldest first
 }
 
 // Value returns what was registered.
@@ -29,7 +27,7 @@ func (m *Member[T]) Value() T { return m.value }
 // Tenant returns the name of the tenant.
 func (m *Member[T]) Tenant() string { return m.tenant.Load().name }
 
-// Channels returns the channels that the member is in, newest first.
+// Channels returns the channels that the member is in, newest first. It waits for a change of them that is under way.
 func (m *Member[T]) Channels() []Channel {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -57,12 +55,12 @@ func (m *Member[T]) Join(ch Channel, maximum int) (joined, ok bool) {
 	return m.JoinFunc(ch, maximum, nil)
 }
 
-// JoinFunc is Join with a function that is called when the member has joined, Channels includes the channel, and no publish was
-// delivered through it yet: what then queues for the member comes before the channel's first event. It is called only if joined
-// is true. It must obey the rules of Publish's deliver.
-func (m *Member[T]) JoinFunc(ch Channel, maximum int, then func()) (joined, ok bool) {
-	m.op.Lock()
-	defer m.op.Unlock()
+// JoinFunc is Join with a function that is called when the member has joined and no publish was delivered through the channel
+// yet: what then queues for the member comes before the channel's first event. It gets all channels of the member, newest
+// first. It is called only if joined is true. It must obey the rules of Publish's deliver.
+func (m *Member[T]) JoinFunc(ch Channel, maximum int, then func(all []Channel)) (joined, ok bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	switch {
 	case m.removed:
 		return false, false
@@ -84,24 +82,22 @@ func (m *Member[T]) JoinFunc(ch Channel, maximum int, then func()) (joined, ok b
 	}
 }
 
-// sit takes the seat, unless the channel is dead. op is held.
-func (m *Member[T]) sit(ch *channel[T], s *seat[T], then func()) bool {
+// sit takes the seat, unless the channel is dead. mu is held.
+func (m *Member[T]) sit(ch *channel[T], s *seat[T], then func([]Channel)) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	if ch.dead.Load() {
 		return false
 	}
-	ch.add(m.value, s, time.Now().UnixNano())
-	m.mu.Lock()
+	ch.add(m.value, s, time.Since(m.pool.start))
 	m.seats = append(m.seats, s)
-	m.mu.Unlock()
 	if then != nil {
-		then()
+		then(names(m.seats))
 	}
 	return true
 }
 
-// find returns the index of a channel's seat, or -1. op is held.
+// find returns the index of a channel's seat, or -1. mu is held.
 func (m *Member[T]) find(ch Channel) int {
 	return slices.IndexFunc(m.seats, func(s *seat[T]) bool { return s.ch.key == ch })
 }
@@ -109,21 +105,19 @@ func (m *Member[T]) find(ch Channel) int {
 // Leave takes the member out of a channel, and reports whether it was in it. It waits for a publish to the channel that is
 // being delivered; after it returned, none is. It takes time proportional to the member's own channels.
 func (m *Member[T]) Leave(ch Channel) bool {
-	m.op.Lock()
-	defer m.op.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	i := m.find(ch)
 	if i < 0 {
 		return false
 	}
 	s := m.seats[i]
-	m.mu.Lock()
 	m.seats = slices.Delete(m.seats, i, i+1)
-	m.mu.Unlock()
 	m.stand(s)
 	return true
 }
 
-// stand gives up a seat that is in no list any more. op is held.
+// stand gives up a seat that is in no list any more. mu is held.
 func (m *Member[T]) stand(s *seat[T]) {
 	ch := s.ch
 	ch.mu.Lock()
@@ -145,8 +139,8 @@ func (m *Member[T]) recycle(s *seat[T]) {
 // publish is delivered through one of them after another was missed because of Move. It does nothing to a removed member. keep
 // must not call the member's methods.
 func (m *Member[T]) Move(tenant string, keep func(Channel) bool) []Channel {
-	m.op.Lock()
-	defer m.op.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.removed {
 		return nil
 	}
@@ -174,7 +168,7 @@ func (m *Member[T]) Move(tenant string, keep func(Channel) bool) []Channel {
 	return left
 }
 
-// standAll gives up some of the member's seats at once, and returns the channels that are empty then. op is held.
+// standAll gives up some of the member's seats at once, and returns the channels that are empty then. mu is held.
 func (m *Member[T]) standAll(stay, leave []*seat[T]) (emptied []*channel[T]) {
 	if len(leave) == 0 {
 		return nil
@@ -185,9 +179,7 @@ func (m *Member[T]) standAll(stay, leave []*seat[T]) (emptied []*channel[T]) {
 	}
 	channels = lockAll(channels)
 	defer unlockAll(channels)
-	m.mu.Lock()
 	m.seats = stay
-	m.mu.Unlock()
 	for _, s := range leave {
 		if s.ch.remove(s) {
 			emptied = append(emptied, s.ch)
@@ -200,16 +192,14 @@ func (m *Member[T]) standAll(stay, leave []*seat[T]) (emptied []*channel[T]) {
 // Remove takes the member out of its channels and out of the pool, for good, and returns the channels it left, newest first.
 // It takes time proportional to these. A second call does nothing.
 func (m *Member[T]) Remove() []Channel {
-	m.op.Lock()
-	defer m.op.Unlock()
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.removed {
 		return nil
 	}
 	m.removed = true
-	m.mu.Lock()
 	seats := m.seats
 	m.seats = nil
-	m.mu.Unlock()
 	left := names(seats)
 	for _, s := range seats {
 		m.stand(s)

@@ -114,8 +114,8 @@ func TestJoinFuncFirst(t *testing.T) {
 	for range 200 {
 		r := new(recorder)
 		m := p.Add("t", r)
-		m.JoinFunc(x[0], 0, func() {
-			r.events = append(r.events, -len(m.Channels()))
+		m.JoinFunc(x[0], 0, func(all []registry.Channel) {
+			r.events = append(r.events, -len(all))
 			runtime.Gosched()
 		})
 		p.Publish("t", x, func(r *recorder) { r.events = append(r.events, 2) })

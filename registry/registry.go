@@ -14,15 +14,15 @@
 //
 // Locks are taken in this order, each of them optional, and released before returning:
 //
-//  1. Member.op: one operation of a member at a time.
+//  1. Member.mu: one operation of a member at a time, and the list of its channels.
 //  2. channel.mu: a channel's members and its order of publishes. Several are locked by ascending id.
 //  3. Pool.mu: the maps of tenants and channels, and the lists of members. Never together with a channel.mu.
-//  4. Member.mu: the list of a member's channels. Nothing is locked under it.
 package registry
 
 import (
 	"cmp"
 	"iter"
+	"maps"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -43,6 +43,7 @@ type Channel struct {
 // A Pool is one isolated registry: tenants, their channels, and the members of these. T is what is registered, such as a
 // pointer to a connection. Its methods may be called concurrently.
 type Pool[T any] struct {
+	start time.Time
 	seats sync.Pool // *seat[T]
 	marks sync.Pool // *[]uint64
 
@@ -64,7 +65,7 @@ type tenant[T any] struct {
 
 // NewPool returns an empty Pool.
 func NewPool[T any]() *Pool[T] {
-	return &Pool[T]{tenants: make(map[string]*tenant[T])}
+	return &Pool[T]{start: time.Now(), tenants: make(map[string]*tenant[T])}
 }
 
 // Add registers v in a tenant. It is in no channel yet. The caller must call [Member.Remove] in the end.
@@ -118,8 +119,8 @@ func (p *Pool[T]) settle(t *tenant[T]) {
 // order of the calls is unspecified. Two publishes that share a channel, of one tenant, never overlap: they have one order for
 // all members that were in it before either began.
 //
-// The channels are locked meanwhile: deliver must not block, and must call no method of the pool or of members except Value,
-// Tenant and Channels.
+// The channels are locked meanwhile: deliver must not block, and must call no method of the pool or of members except Value and
+// Tenant.
 func (p *Pool[T]) Publish(tenant string, channels []Channel, deliver func(T)) int {
 	var buf [8]*channel[T]
 	found := p.find(buf[:0], tenant, channels)
@@ -217,12 +218,12 @@ func (p *Pool[T]) Members(tenant string, ch Channel) []Membership[T] {
 		return nil
 	}
 	c := found[0]
-	n := int(c.count.Load())
+	n := c.len()
 	list := make([]Membership[T], 0, n+n/16+8) // room for those who join before the lock is taken
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, e := range c.entries {
-		list = append(list, Membership[T]{e.value, time.Unix(0, e.joined)})
+		list = append(list, Membership[T]{e.value, p.start.Add(e.joined)})
 	}
 	return list
 }
@@ -289,16 +290,18 @@ type ChannelLen struct {
 
 // ChannelsOf returns the channels of a tenant that have a member, sorted by kind, name and scope.
 func (p *Pool[T]) ChannelsOf(tenant string) []ChannelLen {
-	var list []ChannelLen
+	var channels []*channel[T]
 	p.mu.RLock()
 	if t := p.tenants[tenant]; t != nil {
-		for key, ch := range t.channels {
-			if n := ch.count.Load(); n > 0 {
-				list = append(list, ChannelLen{key, int(n)})
-			}
-		}
+		channels = slices.Collect(maps.Values(t.channels))
 	}
 	p.mu.RUnlock()
+	var list []ChannelLen
+	for _, ch := range channels {
+		if n := ch.len(); n > 0 {
+			list = append(list, ChannelLen{ch.key, n})
+		}
+	}
 	slices.SortFunc(list, func(a, b ChannelLen) int {
 		return cmp.Or(cmp.Compare(a.Channel.Kind, b.Channel.Kind), cmp.Compare(a.Channel.Name, b.Channel.Name),
 			cmp.Compare(a.Channel.Scope, b.Channel.Scope))

@@ -170,7 +170,7 @@ func TestJoin(t *testing.T) {
 	} {
 		// In order: each builds on the one before.
 		called := false
-		joined, ok := tt.member.JoinFunc(tt.ch, tt.maximum, func() { called = true })
+		joined, ok := tt.member.JoinFunc(tt.ch, tt.maximum, func([]registry.Channel) { called = true })
 		if joined != tt.joined || ok != tt.ok || called != tt.joined {
 			t.Errorf("%s: JoinFunc = %t, %t, called: %t; want %t, %t", tt.name, joined, ok, called, tt.joined, tt.ok)
 		}
