@@ -38,32 +38,35 @@ type Conn struct {
 	raw     net.Conn        // what Hijack returned, below TLS
 	socket  syscall.RawConn // if it can be used without blocking; else nil
 	in      netConn         // what Hijack returned, as coder/websocket sees it
-	deflate atomic.Bool     // permessage-deflate was agreed on
 	workers sync.WaitGroup
 
 	next *Conn // in the list of Group, which guards it
 
-	mu     sync.Mutex
-	out    sendQueue
-	ctx    context.Context // made when somebody waits for it: see connContext
-	cancel context.CancelFunc
-	done   chan struct{} // made when somebody asks for it
-	ended  bool
+	mu   sync.Mutex
+	out  sendQueue
+	ctx  *watchedContext // made when somebody waits for it
+	done chan struct{}   // made when somebody asks for it
 
 	reader       *reader   // the goroutine that reads
-	awake        bool      // it runs, and flushes the queue before it waits
-	turn         uint32    // the number of the message that the reader handles
-	seen         uint32    // turn at the last look
-	watched      bool      // Group.watch looks after the reader
-	inline       bool      // the reader handles a message
-	working      bool      // a goroutine, be it the reader, handles messages
 	pending      []message // waiting to be handled
 	pendingBytes int64     // in pending
 
 	room    chan struct{} // if not nil, the reader waits for it to be closed: there is room in pending
 	handled chan struct{} // if not nil, the reader waits for it to be closed: all is handled
 	leaving *fault        // CloseAfterPending was called
-	late    int           // messages read since
+
+	// Small fields stand together: there may be many connections.
+
+	turn    uint32 // the number of the message that the reader handles
+	seen    uint32 // turn at the last look
+	late    int32  // messages read since CloseAfterPending
+	awake   bool   // the reader runs, and flushes the queue before it waits
+	inline  bool   // the reader handles a message
+	working bool   // a goroutine, be it the reader, handles messages
+	watched bool   // Group.watch looks after the reader
+	ended   bool
+
+	deflate atomic.Bool // permessage-deflate was agreed on; mu doesn't guard it
 }
 
 // New returns a connection before its handshake. What is sent on it waits for Accept, so that a program can make it known to others

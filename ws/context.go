@@ -9,32 +9,38 @@ import (
 // another: most connections never need one, and would hold it for as long as they are idle.
 type connContext struct{ c *Conn }
 
-// watched returns the context that can be waited for.
-func (x connContext) watched() context.Context {
+type watchedContext struct {
+	context.Context
+	cancel context.CancelFunc
+}
+
+// watch returns the context that can be waited for.
+func (x connContext) watch() *watchedContext {
 	c := x.c
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ctx == nil {
-		c.ctx, c.cancel = context.WithCancel(c.group.opts.Context)
+		c.ctx = new(watchedContext)
+		c.ctx.Context, c.ctx.cancel = context.WithCancel(c.group.opts.Context)
 		if c.out.closing() {
-			c.cancel()
+			c.ctx.cancel()
 		}
 	}
 	return c.ctx
 }
 
 // made returns the context that can be waited for, or nil if nobody has needed it and it hasn't ended either.
-func (x connContext) made() context.Context {
+func (x connContext) made() *watchedContext {
 	x.c.mu.Lock()
 	ctx, closing := x.c.ctx, x.c.out.closing()
 	x.c.mu.Unlock()
 	if ctx == nil && closing {
-		return x.watched()
+		return x.watch()
 	}
 	return ctx
 }
 
-func (x connContext) Done() <-chan struct{} { return x.watched().Done() }
+func (x connContext) Done() <-chan struct{} { return x.watch().Done() }
 
 func (x connContext) Err() error {
 	if ctx := x.made(); ctx != nil {

@@ -68,11 +68,11 @@ type parser struct {
 	fragments bool // the last data frame wasn't its message's last
 	packed    bool // the last message is compressed
 	need      uint8
-	wide      bool   // the extended length has 8 bytes, not 2
-	keyPos    uint8  // of the next payload byte in key, for control frames
+	wide      bool  // the extended length has 8 bytes, not 2
+	keyPos    uint8 // of the next payload byte in key, for control frames
+	key       [4]byte
 	length    uint64 // of the payload; while in it, what is left of it
 	used      uint64 // of max, by the message so far
-	key       [4]byte
 	control   []byte // payload of the control frame, unmasked; kept from frame to frame
 }
 

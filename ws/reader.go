@@ -185,7 +185,7 @@ func (c *Conn) accept() bool {
 		return false
 	}
 	if c.leaving != nil {
-		if c.late++; c.late > c.group.opts.Pending {
+		if c.late++; int(c.late) > c.group.opts.Pending {
 			return false
 		}
 	}
@@ -343,8 +343,8 @@ func (c *Conn) finish() {
 func (c *Conn) end() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.cancel != nil {
-		c.cancel()
+	if c.ctx != nil {
+		c.ctx.cancel()
 	}
 	c.ended = true
 	if c.done != nil {

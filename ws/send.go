@@ -146,8 +146,8 @@ func (c *Conn) lose(err error, forget bool) {
 func (c *Conn) endLocked(code int, reason string, err error) {
 	c.out.ending = &ending{code, reason, err}
 	c.wakeReaderLocked()
-	if c.cancel != nil {
-		c.cancel()
+	if c.ctx != nil {
+		c.ctx.cancel()
 	}
 }
 
