@@ -49,7 +49,31 @@ type (
 		Kids  []*plainFields `json:"kids"`
 		Quote string         `json:"q\u00e9"`
 	}
+
+	// plainRules has a rule on each of them.
+	plainRules struct {
+		Title string        `json:"title" validate:"required,min_length=2,max_length=4"`
+		Small int8          `json:"small" validate:"min=-3,max=100"`
+		Large uint32        `json:"large" validate:"multiple_of=5"`
+		Ratio *float32      `json:"ratio" validate:"positive"`
+		N     json.Number   `json:"n" validate:"between=1 3"`
+		Yes   bool          `json:"yes" validate:"required"`
+		From  time.Time     `json:"from"`
+		Until *time.Time    `json:"until" validate:"required_with=from"`
+		IP    netip.Addr    `json:"ip" validate:"required_if=title home"`
+		Tags  []string      `json:"tags" validate:"max_items=3,each,min_length=1"`
+		Grid  [][]int8      `json:"grid" validate:"min_items=1"`
+		Again string        `json:"again" validate:"equal_to=title"`
+		Inner *plainInner   `json:"inner" validate:"required"`
+		Kids  []*plainRules `json:"kids" validate:"max_items=2"`
+	}
 )
+
+// plainTypes are decoded by the checker.
+var plainTypes = []reflect.Type{
+	reflect.TypeFor[plainFields](), reflect.TypeFor[plainRules](), reflect.TypeFor[flat](), reflect.TypeFor[submitForm](),
+	reflect.TypeFor[Node](), reflect.TypeFor[struct{ PlainEmbedded }](), reflect.TypeFor[struct{ A []Node }](),
+}
 
 var plainParams = []string{
 	`{}`,
@@ -62,45 +86,95 @@ var plainParams = []string{
 	`{"f":2.50,"n":1e99999,"f32":1e38,"list":["\u0041","` + "\u2028" + `"]}`,
 }
 
-// TestDecodePlain compares what the checker decodes with what encoding/json does.
+// faultyParams are refused by one of plainTypes at least.
+var faultyParams = []string{
+	`{"i":1.0}`, `{"i":1e2}`, `{"i":9223372036854775808}`, `{"u8":256}`, `{"u8":-1}`, `{"x":-129}`, `{"f":1e309}`, `{"f32":3.5e38}`,
+	`{"s":1}`, `{"b":"true"}`, `{"n":"1"}`, `{"n":true}`, `{"t":"2024-02-30T00:00:00Z"}`, `{"ip":"1.2.3"}`, `{"list":{}}`, `{"in":[]}`,
+	`{"S":"a"}`, `{"in":{"X":1}}`, `{"kids":[{"\u017f":"long s"}]}`, `{"ins":[{"x":1},{"INNER":""}]}`,
+	`{"list":["a",null]}`, `{"list":["a",1,"b",2]}`, `{"grid":[[1],[2,"3"],null]}`, `{"ins":[{"x":1},{"x":200},null,5]}`,
+	`{"kids":[{"kids":[{"i":true}]},{"s":2}]}`, `{"ips":["1.2.3.4","x"]}`, `{"ptrs":["1",null]}`, `{"pp":"1","p":2}`,
+	`{"title":"a","small":101,"large":4294967296,"ratio":0,"n":4,"yes":null,"tags":["","a","b","c"],"grid":[]}`,
+	`{"title":"home","small":1,"large":7,"ratio":-1e-50,"yes":true,"from":"2024-01-02T00:00:00Z","until":"2024-01-01T00:00:00Z","inner":{}}`,
+	`{"title":"ok","yes":true,"inner":{"x":128},"kids":[{},{"title":"ok","yes":false,"inner":null},{}],"again":"no","grid":[[1,1000]]}`,
+	`{"value":"a","next":{"value":"b","next":{"next":null}}}`, `{"value":5,"next":[]}`, `{"A":[{"value":"x"},{}],"X":"1"}`,
+}
+
 func TestDecodePlain(t *testing.T) {
-	input := newCompiler(false).input(reflect.TypeFor[plainFields]())
-	if !input.plain() {
-		t.Fatal("the checker leaves plainFields to encoding/json")
-	}
-	h := handlerOf[plainFields](t)
+	input := plainInput(t, reflect.TypeFor[plainFields]())
 	for _, params := range plainParams {
-		if !comparePlain(t, h, []byte(params)) {
+		if !comparePlain(t, input, []byte(params)) {
 			t.Errorf("refused: %s", params)
+		}
+	}
+	const good = `{"title":"home","small":-3,"large":5,"ratio":0.5,"n":1,"yes":true,"from":"2024-01-01T00:00:00Z","again":"home",` +
+		`"until":"2024-01-02T00:00:00Z","ip":"::1","tags":["a"],"grid":[[1],[]],"inner":{"x":1},"kids":[null]}`
+	if !comparePlain(t, plainInput(t, reflect.TypeFor[plainRules]()), []byte(good)) {
+		t.Errorf("refused: %s", good)
+	}
+}
+
+func TestDecodePlainFaults(t *testing.T) {
+	refused := map[string]bool{}
+	for _, typ := range plainTypes {
+		input := plainInput(t, typ)
+		for _, params := range faultyParams {
+			if !comparePlain(t, input, []byte(params)) {
+				refused[params] = true
+			}
+		}
+	}
+	for _, params := range faultyParams {
+		if !refused[params] {
+			t.Errorf("no type refuses %s", params)
 		}
 	}
 }
 
 func FuzzDecodePlain(f *testing.F) {
-	for _, params := range plainParams {
+	for _, params := range append(plainParams, faultyParams...) {
 		f.Add([]byte(params))
 	}
-	h := handlerOf[plainFields](f)
+	var inputs []*spec
+	for _, typ := range plainTypes {
+		inputs = append(inputs, plainInput(f, typ))
+	}
 	f.Fuzz(func(t *testing.T, params []byte) {
-		if kind, err := strictjson.Scan(params, nil, nil); err == nil && kind == strictjson.Object {
-			comparePlain(t, h, params)
+		if kind, err := strictjson.Scan(params, nil, nil); err != nil || kind != strictjson.Object {
+			return
+		}
+		for _, input := range inputs {
+			comparePlain(t, input, params)
 		}
 	})
 }
 
-// comparePlain reports whether params were decoded.
-func comparePlain(t *testing.T, h *handler, params []byte) bool {
+func plainInput(t testing.TB, typ reflect.Type) *spec {
 	t.Helper()
-	got, err := h.decode(params)
-	if err != nil {
+	c := newCompiler(false)
+	input := c.input(typ)
+	if len(c.faults) > 0 || !input.plain() {
+		t.Fatalf("%v: plain %v, faults %v", typ, input.plain(), c.faults)
+	}
+	return input
+}
+
+// comparePlain checks params with and without decoding them: the faults must be the same, and what is decoded that of
+// encoding/json. It reports whether there are none.
+func comparePlain(t *testing.T, input *spec, params []byte) bool {
+	t.Helper()
+	got, want := reflect.New(input.typ), reflect.New(input.typ)
+	gotErr, wantErr := checkInput(input, params, got.Elem()), checkInput(input, params, reflect.Value{})
+	if !reflect.DeepEqual(gotErr, wantErr) {
+		t.Fatalf("%v, %s\ndecoding: %v\nchecking: %v", input.typ, params, gotErr, wantErr)
+	}
+	if wantErr != nil {
 		return false
 	}
-	var want plainFields
-	if err := json.Unmarshal(params, &want); err != nil {
-		t.Fatalf("%s\ndecoded, but encoding/json says: %v", params, err)
+	if err := json.Unmarshal(params, want.Interface()); err != nil {
+		t.Fatalf("%v, %s\ndecoded, but encoding/json says: %v", input.typ, params, err)
 	}
-	if !reflect.DeepEqual(got, &want) {
-		t.Fatalf("%s\ndecoded as %+v\nencoding/json: %+v", params, got, &want)
+	if !reflect.DeepEqual(got.Interface(), want.Interface()) {
+		t.Fatalf("%v, %s\ndecoded as %+v\nencoding/json: %+v", input.typ, params, got, want)
 	}
 	return true
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"github.com/mooncore/mooncore/internal/form"
@@ -126,6 +127,11 @@ func (s *Server) prepare(req *Request) error {
 		req.Params = override(req.Params, action.overrides)
 	}
 	req.Params = orEmptyObject(req.Params)
+	if h.raw {
+		req.raw = slices.Clip(req.Params)
+		req.in = &req.raw
+		return nil
+	}
 	in, err := recoveredDecode(h.decode, req.Params)
 	req.in = in
 	return err

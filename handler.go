@@ -63,12 +63,9 @@ func Func[In, Out any](fn func(ctx context.Context, in In) (Out, error)) Handler
 	out := newCompiler(true)
 	output := out.spec(reflect.TypeFor[Out](), "")
 	h := &handler{input: inputSchema(input), output: schemaOf(output), faults: c.faults, scalars: scalarsOf(input)}
+	h.raw = reflect.TypeFor[In]() == typeRawMessage
 	h.decode = func(params json.RawMessage) (any, error) {
 		in := new(In)
-		if raw, ok := any(in).(*json.RawMessage); ok {
-			*raw = slices.Clip(params)
-			return in, nil
-		}
 		if err := decodeInput(input, params, in); err != nil {
 			return nil, err
 		}
@@ -88,6 +85,8 @@ func Func[In, Out any](fn func(ctx context.Context, in In) (Out, error)) Handler
 type handler struct {
 	input, output json.RawMessage
 	faults        []error // of tags and types, for New
+
+	raw bool // In is json.RawMessage: the params are what decode would return
 
 	// decode validates and decodes params that strictjson.Scan let pass as an object; empty counts as {}. Its errors are *Error.
 	// It may panic if a method of the program's types does.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"fmt"
 	"io"
 	"maps"
@@ -392,4 +393,28 @@ func FuzzDecode(f *testing.F) {
 			}
 		}
 	})
+}
+
+// Changing Request.Params in a middleware does not change what the handler gets, also when it takes the params as they are.
+func TestParamsAfterMiddleware(t *testing.T) {
+	change := Before(func(ctx context.Context, req *Request) (context.Context, error) {
+		req.Params = json.RawMessage(`{"a":2}`)
+		return ctx, nil
+	})
+	raw := Func(func(_ context.Context, params json.RawMessage) (json.RawMessage, error) { return params, nil })
+	fields := Func(func(_ context.Context, in struct{ A int }) (json.RawMessage, error) { return json.Marshal(in) })
+	srv, err := New(Config{Development: true, Logger: slog.New(slog.DiscardHandler), Routers: []Router{{
+		Middleware: []Middleware{change},
+		Actions:    []Action{{Name: "raw", Allow: Public, Handler: raw}, {Name: "fields", Allow: Public, Handler: fields}},
+	}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Shutdown(t.Context())
+	for _, action := range []string{"raw", "fields"} {
+		out, err := srv.Call(t.Context(), &Request{Action: action, Params: json.RawMessage(`{"A":1}`)})
+		if got, _ := out.(json.RawMessage); err != nil || string(got) != `{"A":1}` {
+			t.Errorf("%s: %s, %v", action, got, err)
+		}
+	}
 }

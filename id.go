@@ -2,37 +2,34 @@ package mooncore
 
 import (
 	"crypto/rand"
-	"encoding/binary"
+	"encoding/base32"
 	"sync"
 )
 
-const idBytes = 16
+const (
+	idLength = 26 // letters, of 5 random bits each
+	idsAhead = 16
+)
 
-// randomBytes are asked of the system for many ids at once. Each id has bytes of its own.
-type randomBytes struct {
-	bytes [32 * idBytes]byte
-	used  int
+// idBlock is the text of ids, some of which nobody has yet. Ids made together cost half as much.
+type idBlock struct {
+	text [idsAhead * idLength]byte
+	used int
 }
 
-var randomPool = sync.Pool{New: func() any { return &randomBytes{used: 32 * idBytes} }}
+var idBlocks = sync.Pool{New: func() any { return &idBlock{used: idsAhead * idLength} }}
 
-// newID returns an id with 128 random bits, in the letters of [rand.Text].
+// newID returns an id with 130 random bits, in the letters of [rand.Text].
 func newID() string {
-	r := randomPool.Get().(*randomBytes)
-	if r.used == len(r.bytes) {
-		rand.Read(r.bytes[:])
-		r.used = 0
+	b := idBlocks.Get().(*idBlock)
+	if b.used == len(b.text) {
+		var random [len(b.text) * 5 / 8]byte
+		rand.Read(random[:]) // never fails
+		base32.StdEncoding.Encode(b.text[:], random[:])
+		b.used = 0
 	}
-	random := r.bytes[r.used : r.used+idBytes]
-	high, low := binary.BigEndian.Uint64(random), binary.BigEndian.Uint64(random[8:])
-	clear(random)
-	r.used += idBytes
-	randomPool.Put(r)
-	var id [26]byte
-	for i := range id {
-		id[i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567"[low&31]
-		low = low>>5 | high<<59
-		high >>= 5
-	}
-	return string(id[:])
+	id := string(b.text[b.used : b.used+idLength])
+	b.used += idLength
+	idBlocks.Put(b)
+	return id
 }

@@ -9,25 +9,34 @@ import (
 )
 
 func TestNewID(t *testing.T) {
-	const goroutines, each = 8, 1000
+	const callers, each = 8, 8000
+	ids := make([][]string, callers)
 	var wg sync.WaitGroup
-	var mu sync.Mutex
-	seen := map[string]bool{}
-	letters := regexp.MustCompile(`^[A-Z2-7]{26}$`)
-	for range goroutines {
+	for i := range ids {
 		wg.Go(func() {
 			for range each {
-				id := newID()
-				mu.Lock()
-				if seen[id] || !letters.MatchString(id) {
-					t.Errorf("%q is no id, or stands twice", id)
-				}
-				seen[id] = true
-				mu.Unlock()
+				ids[i] = append(ids[i], newID())
 			}
 		})
 	}
 	wg.Wait()
+	form := regexp.MustCompile(`^[A-Z2-7]{26}$`)
+	seen := map[string]bool{}
+	letters := map[[2]byte]bool{} // place and letter
+	for _, own := range ids {
+		for _, id := range own {
+			if seen[id] || !form.MatchString(id) {
+				t.Fatalf("id %q, seen %v", id, seen[id])
+			}
+			seen[id] = true
+			for place := range len(id) {
+				letters[[2]byte{byte(place), id[place]}] = true
+			}
+		}
+	}
+	if want := 26 * 32; len(letters) != want {
+		t.Errorf("%d of %d: not every letter stands in every place", len(letters), want)
+	}
 }
 
 func TestNewIDAllocations(t *testing.T) {

@@ -37,9 +37,10 @@ type Request struct {
 	RemoteAddr netip.Addr
 
 	server *Server
-	conn   *Conn        // the calling connection; nil unless Source is "ws"
-	action *actionState // what route found; nil before
-	in     any          // decoded params
+	conn   *Conn           // the calling connection; nil unless Source is "ws"
+	action *actionState    // what route found; nil before
+	in     any             // decoded params
+	raw    json.RawMessage // what in points to when the params need no decoding
 
 	query, path []form.Pair // laid below and above Params once the action is known
 	readOnly    bool        // the method promises to change nothing
@@ -69,20 +70,20 @@ func newRequest() *Request {
 	return req
 }
 
-// recycle makes req another call's, unless somebody outside may have it. What it leaves in the context is for who asks
+// recycle makes r another call's, unless somebody outside may have it. What it leaves in the context is for who asks
 // later. identity is the caller's, as its connection has it.
-func (req *Request) recycle(identity *Identity) {
-	c := req.ctx
+func (r *Request) recycle(identity *Identity) {
+	c := r.ctx
 	if c.lent.Load() {
 		return
 	}
-	c.record = callRecord{action: req.Action, conn: req.conn, identity: identity, id: req.ID}
+	c.record = callRecord{action: r.Action, conn: r.conn, identity: identity, id: r.ID}
 	c.req.Store(nil)
 	if c.lent.Load() { // somebody may have loaded it meanwhile
 		return
 	}
-	*req = Request{}
-	requests.Put(req)
+	*r = Request{}
+	requests.Put(r)
 }
 
 // Server returns the server that runs the call.
