@@ -2,6 +2,7 @@ package mooncore
 
 import (
 	"context"
+	"net/netip"
 	"sync/atomic"
 	"time"
 )
@@ -28,7 +29,8 @@ type callContext struct {
 // A callRecord is what is known of a call whose Request is another's by now.
 type callRecord struct {
 	action   string
-	conn     *Conn
+	conn     *Conn // nil for a call over HTTP
+	addr     netip.Addr
 	identity *Identity
 	id       string
 }
@@ -118,8 +120,12 @@ func (c *callContext) lend() *Request {
 		return req
 	}
 	r := &c.record
+	source := "http"
+	if r.conn != nil {
+		source = "ws"
+	}
 	return &Request{
-		Action: r.action, Identity: *r.identity, ID: r.id, Source: "ws", RemoteAddr: r.conn.addr,
+		Action: r.action, Identity: *r.identity, ID: r.id, Source: source, RemoteAddr: r.addr,
 		server: c.server, conn: r.conn, ctx: c,
 	}
 }

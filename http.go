@@ -102,8 +102,9 @@ type callRoute struct {
 
 // serveCall answers one call over HTTP.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRoute) {
-	c := newHTTPCall()
-	req := &c.Request
+	c := new(httpCall)
+	req := requests.Get().(*Request)
+	c.req, req.ctx = req, &c.ctx
 	req.Action, req.Source, req.ID, req.RemoteAddr = route.action, "http", requestID(r), s.proxies.client(r)
 	req.server, req.path, req.readOnly = s, route.path, r.Method == http.MethodGet || r.Method == http.MethodHead
 	c.header[0] = req.ID
@@ -118,7 +119,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 	if r.MultipartForm != nil {
 		defer func() {
 			if err := r.MultipartForm.RemoveAll(); err != nil {
-				s.log.Error("temporary files of a form are left", "request_id", req.ID, "cause", err)
+				s.log.Error("temporary files of a form are left", "request_id", c.header[0], "cause", err)
 			}
 		}()
 	}
@@ -140,20 +141,19 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 		*body = result
 		bodies.Put(body)
 	}
+	identity := nobody
+	if req.Identity.User != "" {
+		identity = new(req.Identity)
+	}
+	req.recycle(identity)
 }
 
-// An httpCall is what one call over HTTP needs, in one allocation.
+// An httpCall is what a call over HTTP needs besides its Request, in one allocation.
 type httpCall struct {
-	Request
+	req     *Request
 	ctx     callContext
 	header  [1]string // of X-Request-Id
 	bounded bool      // the time for the body is
-}
-
-func newHTTPCall() *httpCall {
-	c := new(httpCall)
-	c.Request.ctx = &c.ctx
-	return c
 }
 
 // bodies are kept for results; one that grew past maxPooled is left to the garbage collector.
@@ -189,7 +189,7 @@ func (s *Server) checkRequest(r *http.Request, route callRoute) error {
 
 // readCall fills req from r: who calls, what, with which params.
 func (s *Server) readCall(w http.ResponseWriter, r *http.Request, c *httpCall, route callRoute) error {
-	req := &c.Request
+	req := c.req
 	if s.cfg.Authenticate != nil || req.readOnly {
 		c.bounded = true // the program may read the body, and net/http does
 		bodyDeadline(w, r, time.Now().Add(bodyTime))
@@ -234,7 +234,7 @@ var bodyMembers = []string{"action"}
 
 // readBody reads the params and files of a request by its Content-Type.
 func (s *Server) readBody(w http.ResponseWriter, r *http.Request, c *httpCall, got [][]byte) error {
-	req := &c.Request
+	req := c.req
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil
 	}

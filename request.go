@@ -59,7 +59,7 @@ func RequestFrom(ctx context.Context) *Request {
 	return nil
 }
 
-// requests are kept for calls over WebSocket. Nobody outside has had them.
+// requests are kept for calls of transports. Nobody outside has had them: see recycle.
 var requests = sync.Pool{New: func() any { return new(Request) }}
 
 // newRequest returns an empty Request for a call over WebSocket. A Request is large, and most handlers never ask for theirs; their
@@ -77,7 +77,7 @@ func (r *Request) recycle(identity *Identity) {
 	if c.lent.Load() {
 		return
 	}
-	c.record = callRecord{action: r.Action, conn: r.conn, identity: identity, id: r.ID}
+	c.record = callRecord{action: r.Action, conn: r.conn, addr: r.RemoteAddr, identity: identity, id: r.ID}
 	c.req.Store(nil)
 	if c.lent.Load() { // somebody may have loaded it meanwhile
 		return

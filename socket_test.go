@@ -656,12 +656,13 @@ func TestConfigAuthenticate(t *testing.T) {
 	})
 }
 
-// A context outlives its call, and belongs to that caller whenever somebody asks.
+// A context outlives its call, over either transport, and belongs to that caller whenever somebody asks.
 func TestRequestAfterItsCall(t *testing.T) {
 	const users, calls = 4, 100
 	var late sync.WaitGroup
 	ask := func(ctx context.Context, user string) {
-		if req := mooncore.RequestFrom(ctx); req.Identity.User != user || req.Action != "keep" || req.Source != "ws" || req.Conn() == nil {
+		req := mooncore.RequestFrom(ctx)
+		if req.Identity.User != user || req.Action != "keep" || (req.Source == "ws") != (req.Conn() != nil) || req.ID == "" || !req.RemoteAddr.IsValid() {
 			t.Errorf("the request of %s is that of %s: %+v", user, req.Identity.User, req)
 		}
 	}
@@ -700,10 +701,15 @@ func TestRequestAfterItsCall(t *testing.T) {
 	var clients sync.WaitGroup
 	for u := range users {
 		user := fmt.Sprint("user", u)
-		conn := srv.As(mooncore.Identity{User: user}).Dial()
+		client := srv.As(mooncore.Identity{User: user})
+		conn := client.Dial()
 		clients.Go(func() {
 			for i := range calls {
-				if err := conn.Call("keep", in{user, i % 4}, nil); err != nil {
+				call := conn.Call
+				if i%8 >= 4 {
+					call = client.Call // over HTTP
+				}
+				if err := call("keep", in{user, i % 4}, nil); err != nil {
 					t.Error(err)
 				}
 			}
