@@ -44,7 +44,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 		return
 	}
 	if !s.sockets.enter() {
-		s.refuse(w, r, errShuttingDown)
+		s.refuse(w, r, s.closed())
 		return
 	}
 	if s.sockets.count() > s.cfg.Limits.Conns {

@@ -35,12 +35,8 @@ func (s *Server) logCall(ctx context.Context, req *Request, e *Error, start time
 	if e != nil && e.LogID != "" {
 		attrs = append(attrs, slog.String("log_id", e.LogID))
 	}
-	if e != nil && e.Err == nil && code == CodeInternal && e.Message != code.text() {
-		attrs = append(attrs, slog.String("cause", e.Message)) // no client reads it
-	}
-	if e != nil && e.Err != nil {
-		text, stack := describe(e.Err)
-		attrs = append(attrs, slog.String("cause", text))
+	if cause, stack := e.Cause(); cause != "" || stack != "" {
+		attrs = append(attrs, slog.String("cause", cause))
 		if stack != "" {
 			attrs = append(attrs, slog.String("stack", stack))
 		}

@@ -76,6 +76,7 @@ type field struct {
 var (
 	typeRawMessage      = reflect.TypeFor[json.RawMessage]()
 	typeNumber          = reflect.TypeFor[json.Number]()
+	typeSecret          = reflect.TypeFor[Secret]()
 	typeTime            = reflect.TypeFor[time.Time]()
 	typeUnmarshaler     = reflect.TypeFor[json.Unmarshaler]()
 	typeMarshaler       = reflect.TypeFor[json.Marshaler]()

@@ -42,7 +42,8 @@ type Config struct {
 	// Development if it is not set.
 	Development bool
 
-	// DevTools is reserved for developer tools, which do not exist yet: it does nothing. Default false.
+	// DevTools is one of the gates of the developer tools, which do nothing without it; see the package devtools for the others.
+	// New refuses it without Development. Default false.
 	DevTools bool
 
 	// Logger gets one line per call, none with params. Default: text on stderr. Environment: LOG_LEVEL, which is the default's
@@ -119,6 +120,8 @@ type Config struct {
 
 	// LegacyAuth takes a token that is no good for no token, as the Elixir framework does. Default false.
 	LegacyAuth bool
+
+	sources map[string]string // where ConfigFromEnv took fields from, by name: see Setting
 }
 
 // Limits bound what one client can cost. 0 means the default, a negative value no limit.
@@ -238,6 +241,9 @@ func (c Config) validate() error {
 	}
 	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
 		fault("TLS: it has neither Certificates nor GetCertificate nor GetConfigForClient")
+	}
+	if c.DevTools && !c.Development {
+		fault("DevTools: developer tools are for development only: remove it, or in development set MOONCORE_ENV=development or Development")
 	}
 	if _, err := newOriginPolicy(c.Origins); err != nil {
 		errs = append(errs, err)

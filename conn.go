@@ -133,6 +133,25 @@ func (c *Conn) Send(event string, payload any) error {
 	return nil
 }
 
+// Join makes the connection a member of a channel of its scope, whatever the channel's Allow says. The channel is named as clients
+// join it. The client is not told. It fails with invalid_argument for what is no channel's name, and with failed_precondition if
+// nobody is logged in on the connection, if it closes, or if it has joined as many channels as it may.
+func (c *Conn) Join(ctx context.Context, channel string) error {
+	if !validChannelName(channel) {
+		return Errorf(CodeInvalidArgument, "no channel's name: %q", channel)
+	}
+	if !c.join(ctx, c.current(), channel, nil) {
+		return errCannotJoin
+	}
+	return nil
+}
+
+// Leave ends the connection's membership of a channel of its scope; it is no error if it has none. The client is not told.
+func (c *Conn) Leave(_ context.Context, channel string) { c.leave(c.current(), channel) }
+
+// RTT is how long the client took to answer the last ping, or 0 while there is no such answer. A busy client gets no pings.
+func (c *Conn) RTT() time.Duration { return c.ws.RTT() }
+
 // Kick closes the connection with 1008 and returns at once. The client may come back.
 func (c *Conn) Kick() { c.ws.Close(ws.CodePolicy, "kicked") }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"net"
 	"os"
 	"strconv"
@@ -22,13 +23,22 @@ import (
 func ConfigFromEnv(base Config) (Config, error) {
 	c := base
 	var env environment
+	c.sources = map[string]string{}
+	maps.Copy(c.sources, base.sources)
+	took := func(field string) { c.sources[field] = fromEnvironment }
 
-	c.Addr = env.addr(c.Addr)
+	if os.Getenv("HOST") != "" || os.Getenv("PORT") != "" {
+		c.Addr = env.addr(c.Addr)
+		took("Addr")
+	}
 	switch v := os.Getenv("MOONCORE_ENV"); v {
-	case "", "development":
-		c.Development = true
-	case "production":
-		c.Development = false
+	case "":
+		if !c.Development {
+			c.Development, c.sources["Development"] = true, fromDefault
+		}
+	case "development", "production":
+		c.Development = v == "development"
+		took("Development")
 	default:
 		env.fault("MOONCORE_ENV", `%q is neither "development" nor "production"`, v)
 	}
@@ -38,32 +48,38 @@ func ConfigFromEnv(base Config) (Config, error) {
 			env.fault("LOG_LEVEL", "%q is none of debug, info, warn, error", v)
 		} else if c.Logger == nil {
 			c.Logger = newLogger(level)
+			took("Logger")
 		}
 	}
 	if v := os.Getenv("CORS_ORIGINS"); v != "" {
 		c.Origins = env.origins(v)
+		took("Origins")
 	}
 	if v := os.Getenv("JWT_ISSUER"); v != "" {
 		c.JWT.Issuer = v
+		took("JWT.Issuer")
 	}
 	if v := env.secret("JWT_PRIVATE_KEY"); v != "" {
 		c.JWT.PrivateKey = Secret(v)
+		took("JWT.PrivateKey")
 	}
 	if v := env.secret("JWT_PUBLIC_KEY"); v != "" {
 		c.JWT.PublicKeys = v
+		took("JWT.PublicKeys")
 	}
 	if v := env.secret("SECRET_KEY_BASE"); v != "" {
 		if len(v) < minSecretBytes {
 			env.fault("SECRET_KEY_BASE", "it has %d bytes, at least %d are needed", len(v), minSecretBytes)
 		}
 		c.SecretKeyBase = Secret(v)
+		took("SecretKeyBase")
 	}
 	if len(env.errs) > 0 {
 		return base, errors.Join(env.errs...)
 	}
 
 	if c.Development && c.SecretKeyBase == "" {
-		c.SecretKeyBase = Secret(rand.Text() + rand.Text())
+		c.SecretKeyBase, c.sources["SecretKeyBase"] = Secret(rand.Text()+rand.Text()), fromDefault
 		log := c.Logger
 		if log == nil {
 			log = newLogger(slog.LevelInfo)
@@ -90,9 +106,6 @@ func (e *environment) fault(name, format string, args ...any) {
 // addr lays HOST and PORT over addr.
 func (e *environment) addr(addr string) string {
 	envHost, envPort := os.Getenv("HOST"), os.Getenv("PORT")
-	if envHost == "" && envPort == "" {
-		return addr
-	}
 	host, port := "", "4000"
 	if addr != "" {
 		h, p, err := net.SplitHostPort(addr)

@@ -55,6 +55,20 @@ func (e *Error) Unwrap() error {
 	return e.Err
 }
 
+// Cause returns what of the error no client reads: the text of its cause, "" if it has none, and the stack if the cause was a panic.
+// They are for logs and developers. Err.Error may panic; Cause doesn't.
+func (e *Error) Cause() (text, stack string) {
+	switch {
+	case e == nil:
+		return "", ""
+	case e.Err != nil:
+		return describe(e.Err)
+	case e.code() == CodeInternal && e.Message != CodeInternal.text():
+		return e.Message, ""
+	}
+	return "", ""
+}
+
 func (e *Error) code() Code {
 	if e == nil || e.Code == "" {
 		return CodeInternal
@@ -165,6 +179,7 @@ var (
 	errMethodNotAllowed     = &Error{Code: CodeMethodNotAllowed, Message: CodeMethodNotAllowed.text()}
 	errTooLarge             = &Error{Code: CodeTooLarge, Message: CodeTooLarge.text()}
 	errUnsupportedMediaType = &Error{Code: CodeUnsupportedMediaType, Message: CodeUnsupportedMediaType.text()}
+	errStarting             = &Error{Code: CodeUnavailable, Message: "Starting"}
 	errShuttingDown         = &Error{Code: CodeUnavailable, Message: "Shutting down"}
 	errOverloaded           = &Error{Code: CodeUnavailable, Message: "Too many connections"}
 )

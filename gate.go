@@ -2,7 +2,7 @@ package mooncore
 
 import "sync/atomic"
 
-// A gate counts what is under way, and once closed lets nothing more in.
+// A gate counts what is under way. It lets nothing in before begin, nor after close.
 type gate struct {
 	state atomic.Int64  // how many are under way, and gateClosed
 	idle  chan struct{} // closed when the gate is closed and nothing is under way
@@ -10,7 +10,14 @@ type gate struct {
 
 const gateClosed = 1 << 62
 
-func newGate() *gate { return &gate{idle: make(chan struct{})} }
+func newGate() *gate {
+	g := &gate{idle: make(chan struct{})}
+	g.state.Store(gateClosed)
+	return g
+}
+
+// begin opens a new gate.
+func (g *gate) begin() { g.state.Store(0) }
 
 // enter reports whether the gate is open. If so, the caller must call leave.
 func (g *gate) enter() bool {

@@ -125,7 +125,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 	}
 	if fault == nil {
 		if !s.gate.enter() {
-			fault = errShuttingDown
+			fault = s.closed()
 		} else {
 			defer s.gate.leave()
 		}

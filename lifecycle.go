@@ -85,6 +85,8 @@ func (s *Server) Run(ctx context.Context) error {
 	if inner != nil {
 		serving.Go(func() { serve(innerServer, inner) })
 	}
+	addr := listener.Addr()
+	s.addr.Store(&addr)
 	s.logStart(listener, inner)
 
 	select {
@@ -101,6 +103,14 @@ func (s *Server) Run(ctx context.Context) error {
 		return fmt.Errorf("mooncore: %w", err)
 	}
 	s.log.Info("stopped", "duration", time.Since(start))
+	return nil
+}
+
+// Addr is the address that Run listens on; nil before, and for a server that the program mounts.
+func (s *Server) Addr() net.Addr {
+	if addr := s.addr.Load(); addr != nil {
+		return *addr
+	}
 	return nil
 }
 
@@ -256,6 +266,8 @@ func (s *Server) drain(ctx context.Context) error {
 
 // abandon ends what New started, for a server that never served.
 func (s *Server) abandon() error {
+	s.stopBackground()
+	s.startWaiting()
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
 	defer cancel()
 	return s.stop(ctx)

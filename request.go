@@ -30,7 +30,7 @@ type Request struct {
 	// ID is the request id. Call makes one when it is empty.
 	ID string
 
-	// Source is "http", "ws" or "go". Call sets it.
+	// Source is "http", "ws" or "go". Call sets it to "go", but keeps what only a program can have put there, such as "cron".
 	Source string
 
 	// RemoteAddr is the client's address; the zero Addr when the call came by Go. Call leaves it as it is.
@@ -46,7 +46,8 @@ type Request struct {
 	readOnly    bool        // the method promises to change nothing
 	size        int64       // bytes of a body whose Params are shorter, such as a form with files
 	rayID       json.RawMessage
-	ctx         *callContext // memory for the call's context, if its transport allocated some
+	result      json.RawMessage // for Observers
+	ctx         *callContext    // memory for the call's context, if its transport allocated some
 }
 
 type requestKey struct{}
@@ -92,6 +93,10 @@ func (r *Request) Server() *Server { return r.server }
 // RayID returns the rayid of the frame that called, as JSON, or nil.
 func (r *Request) RayID() json.RawMessage { return r.rayID }
 
+// Result returns the result as JSON in [Observer.CallEnd]: read-only, and good until that returns. It is nil elsewhere, and there if the
+// call failed or came by [Server.Call].
+func (r *Request) Result() json.RawMessage { return r.result }
+
 // Tenant returns the caller's tenant, with the caller's scope.
 //
 // Anonymous callers are in a tenant of their own, where nobody joins a channel: what is published there reaches nobody.
@@ -129,7 +134,7 @@ func (r *Request) Join(ctx context.Context, channel string) error {
 		return Errorf(CodeInvalidArgument, "no channel's name: %q", channel)
 	}
 	if !r.conn.join(ctx, &r.Identity, channel, nil) {
-		return Errorf(CodeFailedPrecondition, "The connection can't join")
+		return errCannotJoin
 	}
 	return nil
 }
@@ -143,6 +148,8 @@ func (r *Request) Leave(_ context.Context, channel string) error {
 	r.conn.leave(&r.Identity, channel)
 	return nil
 }
+
+var errCannotJoin = &Error{Code: CodeFailedPrecondition, Message: "The connection can't join"}
 
 var errNotWebSocket = &Error{Code: CodeFailedPrecondition, Message: "Call this action over WebSocket"}
 

@@ -82,6 +82,9 @@ func (w *schemaWriter) node(s *spec) schemaNode {
 	switch s.kind {
 	case kindString, kindText:
 		typed("string")
+		if s.typ == typeSecret && !w.output {
+			n.set("writeOnly", []byte("true"))
+		}
 	case kindBytes:
 		typed("string")
 		n.set("contentEncoding", []byte(`"base64"`))

@@ -7,7 +7,8 @@ import (
 )
 
 // A Secret is text that prints, logs and marshals as "[redacted]", or "" when it is empty. Convert it to string to use it. In the
-// input of a [Func] it is a string like any other, which observers should not record; in an output the client gets "[redacted]".
+// input of a [Func] it is a string like any other, which the schema marks as writeOnly and observers should not record; in an output
+// the client gets "[redacted]".
 type Secret string
 
 // String returns "[redacted]", or "" for an empty Secret.

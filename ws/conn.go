@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/coder/websocket"
 )
@@ -118,6 +119,9 @@ func (c *Conn) Queued() int {
 	defer c.mu.Unlock()
 	return c.out.bytes
 }
+
+// RTT returns how long the peer took to answer the last ping, or 0 while there is no such answer. A busy peer gets no pings.
+func (c *Conn) RTT() time.Duration { return time.Duration(c.in.rtt.Load()) * time.Microsecond }
 
 // Send queues a message, of which it makes a copy. It never blocks on the socket. It returns false if the connection is closing, or
 // closes now because too much waits: Options.SendBytes. Text must be UTF-8, which Send doesn't check.

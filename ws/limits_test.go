@@ -245,6 +245,26 @@ func TestIdle(t *testing.T) {
 			at(t, start, 100*55*time.Second)
 		})
 	})
+	t.Run("round-trip time", func(t *testing.T) {
+		synctest.Test(t, func(t *testing.T) {
+			c, conn := open(t, nil, newHandler())
+			pong := func(after, want time.Duration) {
+				t.Helper()
+				time.Sleep(after)
+				c.write(masked(0x80|opPong, nil))
+				synctest.Wait()
+				if got := conn.RTT(); got != want {
+					t.Errorf("RTT %v, want %v", got, want)
+				}
+			}
+			pong(time.Second, 0) // nobody asked
+			c.expect(frame{opPing, ""})
+			pong(1500*time.Microsecond, 1500*time.Microsecond)
+			pong(time.Second, 1500*time.Microsecond)
+			c.expect(frame{opPing, ""})
+			pong(0, time.Microsecond) // known, and not 0
+		})
+	})
 	t.Run("messages keep alive", func(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			c, _ := open(t, nil, newHandler())

@@ -3,9 +3,11 @@ package ws
 import (
 	"bufio"
 	"errors"
+	"math"
 	"net"
 	"os"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -46,9 +48,11 @@ type netConn struct {
 	begun    time.Duration // when the message that is under way began; 0 between messages
 	deadline time.Duration // for reading, as set last; 0 is none
 	second   time.Duration // when the second began in which count frames came
-	count    int
-	pinged   bool // since last
-	rearm    bool // the deadline has passed
+	count    int32
+	waited   uint32        // µs from last to the ping, when pinged
+	rtt      atomic.Uint32 // µs from the last ping to its pong; 0 is unknown. The only field that others read
+	pinged   bool          // since last
+	rearm    bool          // the deadline has passed
 }
 
 // A peerClosed ends the stream: what the peer's close frame said.
@@ -263,7 +267,7 @@ func (n *netConn) expired() error {
 	case o.IdleTimeout > 0 && now >= n.last+o.IdleTimeout:
 		return &fault{CodeIdle, "idle"}
 	case o.PingAfter > 0 && !n.pinged && now >= n.last+o.PingAfter:
-		n.pinged = true
+		n.pinged, n.waited = true, microseconds(now-n.last)
 		n.c.sendControl(opPing, nil)
 	}
 	if n.mayRest() && now >= n.last+restAfter {
@@ -271,6 +275,8 @@ func (n *netConn) expired() error {
 	}
 	return nil
 }
+
+func microseconds(d time.Duration) uint32 { return uint32(min(d.Microseconds(), math.MaxUint32)) }
 
 // resume starts the clocks anew after a pause in reading.
 func (n *netConn) resume() {
@@ -317,13 +323,16 @@ func (n *netConn) step(b []byte) (taken int, end bool) {
 
 // frame is called after each frame.
 func (n *netConn) frame(ev event) *fault {
+	if n.pinged && ev == evControl && n.frames.opcode == opPong {
+		n.rtt.Store(max(1, microseconds(n.now-n.last)-n.waited))
+	}
 	n.last, n.pinged = n.now, false
 	if limit := n.c.group.opts.FramesPerSecond; limit > 0 {
 		if n.now-n.second >= time.Second {
 			n.second, n.count = n.now, 0
 		}
 		n.count++
-		if n.count > limit {
+		if int(n.count) > limit {
 			return &fault{CodeRate, "too many frames"}
 		}
 	}
