@@ -37,8 +37,8 @@ type Config struct {
 	// [Server.HandleInner]. Keep it on loopback, such as "127.0.0.1:4001". Default none: no second listener.
 	Inner string
 
-	// Development permits what production must not have: signing keys made at start. Without it New
-	// refuses a missing key. Default false. Environment: MOONCORE_ENV, "development" or "production"; ConfigFromEnv sets
+	// Development permits what production must not have: signing keys made at start, and what [Config.Check] finds fatal. Without it
+	// New refuses both. Default false. Environment: MOONCORE_ENV, "development" or "production"; ConfigFromEnv sets
 	// Development if it is not set.
 	Development bool
 
@@ -121,7 +121,8 @@ type Config struct {
 	// LegacyAuth takes a token that is no good for no token, as the Elixir framework does. Default false.
 	LegacyAuth bool
 
-	sources map[string]string // where ConfigFromEnv took fields from, by name: see Setting
+	sources  map[string]string // where ConfigFromEnv took fields from, by name: see Setting
+	keyFiles []keyFile         // that ConfigFromEnv read, for Check
 }
 
 // Limits bound what one client can cost. 0 means the default, a negative value no limit.
@@ -202,10 +203,18 @@ func (l Limits) withDefaults() Limits {
 	l.Channels = limitOr(l.Channels, 128, noLimit)
 	l.Calls = limitOr(l.Calls, 1, noLimit)
 	l.FramesPerSecond = limitOr(l.FramesPerSecond, noLimit, noLimit)
-	l.Conns = limitOr(l.Conns, cmp.Or(connLimit(), noLimit), noLimit)
+	l.Conns = limitOr(l.Conns, connLimit(descriptorLimit()), noLimit)
 	l.TenantConns = limitOr(l.TenantConns, noLimit, noLimit)
 	l.AnonConns = limitOr(l.AnonConns, noLimit, noLimit)
 	return l
+}
+
+// connLimit returns the default of Conns: 80 % of the descriptors, noLimit if they are not known.
+func connLimit(descriptors int) int {
+	if descriptors == 0 {
+		return noLimit
+	}
+	return descriptors / 5 * 4
 }
 
 // limitOr returns v, or the default if v is 0, or none if v is negative.
@@ -241,9 +250,6 @@ func (c Config) validate() error {
 	}
 	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
 		fault("TLS: it has neither Certificates nor GetCertificate nor GetConfigForClient")
-	}
-	if c.DevTools && !c.Development {
-		fault("DevTools: developer tools are for development only: remove it, or in development set MOONCORE_ENV=development or Development")
 	}
 	if _, err := newOriginPolicy(c.Origins); err != nil {
 		errs = append(errs, err)

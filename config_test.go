@@ -14,10 +14,7 @@ import (
 
 func TestConfigDefaults(t *testing.T) {
 	c := Config{}.withDefaults()
-	conns := connLimit()
-	if conns == 0 {
-		conns = noLimit
-	}
+	conns := connLimit(descriptorLimit())
 	wantLimits := Limits{
 		Timeout: 30 * time.Second, MaxBytes: 1 << 20, SendBytes: 256 << 10, Channels: 128, Calls: 1,
 		IdleTimeout: 60 * time.Second, FramesPerSecond: noLimit, Conns: conns, TenantConns: noLimit, AnonConns: noLimit,
@@ -118,8 +115,6 @@ func TestConfigValidate(t *testing.T) {
 		{"Checks", Config{Checks: map[string]func(context.Context) error{"": check, "db": nil}}, []string{"Checks: ", `Checks["db"]: `}},
 		{"Pools", Config{Pools: []string{"a", "", "a"}}, []string{"Pools[1]: ", `Pools[2]: "a"`}},
 		{"nil entries", Config{Observers: []Observer{nil}, Extensions: []Extension{nil}}, []string{"Observers[0]: ", "Extensions[0]: "}},
-		{"DevTools", Config{DevTools: true}, []string{"DevTools: developer tools are for development only"}},
-		{"DevTools in development", Config{DevTools: true, Development: true}, nil},
 		{"ShutdownTimeout", Config{ShutdownTimeout: -1}, []string{"ShutdownTimeout: "}},
 		{"DrainDelay", Config{DrainDelay: 25 * time.Second}, []string{"DrainDelay: 25s"}},
 	}

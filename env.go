@@ -21,6 +21,23 @@ import (
 // may instead name a file by JWT_PRIVATE_KEY_FILE and so on. In development without SecretKeyBase it makes one, and logs so.
 // The error lists every variable that is set but wrong.
 func ConfigFromEnv(base Config) (Config, error) {
+	c, faults := configFromEnv(base)
+	if len(faults) > 0 {
+		return base, errors.Join(faults...)
+	}
+	if c.Development && c.SecretKeyBase == "" {
+		c.SecretKeyBase, c.sources["SecretKeyBase"] = Secret(rand.Text()+rand.Text()), fromDefault
+		log := c.Logger
+		if log == nil {
+			log = newLogger(slog.LevelInfo)
+		}
+		log.Debug("SECRET_KEY_BASE is not set: a random one is used, so derived keys change at each start")
+	}
+	return c, nil
+}
+
+// configFromEnv returns base with the fields set whose variables are good, and a fault for each that is not.
+func configFromEnv(base Config) (Config, []error) {
 	c := base
 	var env environment
 	c.sources = map[string]string{}
@@ -70,23 +87,13 @@ func ConfigFromEnv(base Config) (Config, error) {
 	if v := env.secret("SECRET_KEY_BASE"); v != "" {
 		if len(v) < minSecretBytes {
 			env.fault("SECRET_KEY_BASE", "it has %d bytes, at least %d are needed", len(v), minSecretBytes)
+		} else {
+			c.SecretKeyBase = Secret(v)
+			took("SecretKeyBase")
 		}
-		c.SecretKeyBase = Secret(v)
-		took("SecretKeyBase")
 	}
-	if len(env.errs) > 0 {
-		return base, errors.Join(env.errs...)
-	}
-
-	if c.Development && c.SecretKeyBase == "" {
-		c.SecretKeyBase, c.sources["SecretKeyBase"] = Secret(rand.Text()+rand.Text()), fromDefault
-		log := c.Logger
-		if log == nil {
-			log = newLogger(slog.LevelInfo)
-		}
-		log.Debug("SECRET_KEY_BASE is not set: a random one is used, so derived keys change at each start")
-	}
-	return c, nil
+	c.keyFiles = env.files
+	return c, env.errs
 }
 
 var logLevels = map[string]slog.Level{
@@ -97,7 +104,10 @@ var logLevels = map[string]slog.Level{
 }
 
 // An environment reads variables and gathers what is wrong with them. Its texts name no value that may be secret.
-type environment struct{ errs []error }
+type environment struct {
+	errs  []error
+	files []keyFile // that were read
+}
 
 func (e *environment) fault(name, format string, args ...any) {
 	e.errs = append(e.errs, fmt.Errorf(name+": "+format, args...))
@@ -106,6 +116,7 @@ func (e *environment) fault(name, format string, args ...any) {
 // addr lays HOST and PORT over addr.
 func (e *environment) addr(addr string) string {
 	envHost, envPort := os.Getenv("HOST"), os.Getenv("PORT")
+	before := len(e.errs)
 	host, port := "", "4000"
 	if addr != "" {
 		h, p, err := net.SplitHostPort(addr)
@@ -130,20 +141,27 @@ func (e *environment) addr(addr string) string {
 		}
 		port = strconv.FormatUint(n, 10)
 	}
+	if len(e.errs) > before {
+		return addr
+	}
 	return net.JoinHostPort(host, port)
 }
 
+// origins returns those of a list that are good.
 func (e *environment) origins(list string) []string {
 	var origins []string
+	none := true
 	for origin := range strings.SplitSeq(list, ",") {
 		if origin = strings.TrimSpace(origin); origin != "" {
-			origins = append(origins, origin)
+			none = false
 			if _, err := parseListedOrigin(origin); err != nil {
 				e.fault("CORS_ORIGINS", "%w", err)
+				continue
 			}
+			origins = append(origins, origin)
 		}
 	}
-	if len(origins) == 0 {
+	if none {
 		e.fault("CORS_ORIGINS", "it names no origin")
 	}
 	return origins
@@ -177,6 +195,9 @@ func (e *environment) secret(name string) string {
 		e.fault(name+"_FILE", "the file has more than %d bytes", maxSecretFile)
 	case text == "":
 		e.fault(name+"_FILE", "the file is empty")
+	}
+	if info, err := f.Stat(); err == nil {
+		e.files = append(e.files, keyFile{name + "_FILE", file, info.Mode()})
 	}
 	return text
 }

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
@@ -122,8 +121,8 @@ type verified struct {
 }
 
 // newTokens returns the tokens of cfg, or all its faults at once. apps stand in the order of Config.Routers. Without any key it
-// fails unless authenticate says that somebody else tells who calls, or development permits to make a key, of which log is told.
-func newTokens(cfg JWTConfig, apps []appRoles, development, authenticate bool, log *slog.Logger) (*tokens, error) {
+// fails unless authenticate says that somebody else tells who calls, or development permits to make a key.
+func newTokens(cfg JWTConfig, apps []appRoles, development, authenticate bool) (*tokens, error) {
 	t := &tokens{
 		issuer:      cfg.Issuer,
 		lifetime:    int64(cfg.Lifetime / time.Second),
@@ -180,12 +179,9 @@ func newTokens(cfg JWTConfig, apps []appRoles, development, authenticate bool, l
 				fault("PrivateKey", "%w", err)
 			} else {
 				t.signer, t.keys, t.ephemeral = key, []verifyKey{key.public}, true
-				log.Warn("JWT_PRIVATE_KEY not set: tokens are signed by a key that ends with this process", "alg", key.method.Alg())
 			}
 		} else {
-			faults = append(faults, errors.New("JWT_PRIVATE_KEY not set: give JWT.PrivateKey a PEM key that signs tokens "+
-				"(openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048), or JWT.PublicKeys (JWT_PUBLIC_KEY) those that "+
-				"verify them; in development (Development, MOONCORE_ENV=development) a key is made at start"))
+			faults = append(faults, errNoKey)
 		}
 	}
 	now := time.Now()

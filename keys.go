@@ -50,7 +50,7 @@ func newVerifyKey(public any) (verifyKey, error) {
 	case *rsa.PublicKey:
 		switch bits := k.N.BitLen(); {
 		case bits < minRSABits:
-			return verifyKey{}, fmt.Errorf("RSA key of %d bits: at least %d", bits, minRSABits)
+			return verifyKey{}, errWeakKey("RSA key of %d bits: at least %d", bits, minRSABits)
 		case bits > maxRSABits:
 			return verifyKey{}, fmt.Errorf("RSA key of %d bits: at most %d", bits, maxRSABits)
 		case k.E < 3 || k.E%2 == 0 || k.N.Bit(0) == 0:
@@ -108,7 +108,7 @@ func developmentKey() (*signKey, error) {
 
 func newSecretKey(secret Secret) (*signKey, error) {
 	if len(secret) < minHMACSize {
-		return nil, fmt.Errorf("%d bytes: at least %d", len(secret), minHMACSize)
+		return nil, errWeakKey("%d bytes: at least %d", len(secret), minHMACSize)
 	}
 	key := []byte(secret)
 	m := jwt.SigningMethodHS256

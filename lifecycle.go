@@ -39,7 +39,14 @@ const (
 
 // Run reads the environment ([ConfigFromEnv]), makes a [Server] and serves until SIGINT or SIGTERM, then drains it.
 // It returns nil after a clean stop. A second signal ends the process at once.
+//
+// With MOONCORE_CHECK=text or json in the environment it serves nothing: it writes what [Config.Check] finds to standard output,
+// as text or as a JSON array of [Finding] in one line, variables that are wrong included, and returns nil, or an error if a
+// finding is fatal.
 func Run(cfg Config) error {
+	if format := os.Getenv(checkVariable); format != "" {
+		return checkEnvironment(cfg, format, os.Stdout)
+	}
 	cfg, err := ConfigFromEnv(cfg)
 	if err != nil {
 		return fmt.Errorf("mooncore: the environment has faults:\n%w", err)
@@ -88,6 +95,9 @@ func (s *Server) Run(ctx context.Context) error {
 	addr := listener.Addr()
 	s.addr.Store(&addr)
 	s.logStart(listener, inner)
+	if !s.cfg.Development {
+		s.logFindings(s.cfg.checkListening(thisMachine()))
+	}
 
 	select {
 	case err = <-failed:

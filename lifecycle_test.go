@@ -3,7 +3,10 @@ package mooncore_test
 import (
 	"bufio"
 	"context"
+	"crypto/ed25519"
+	"crypto/x509"
 	"encoding/json"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -14,6 +17,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -113,6 +117,44 @@ func serveProcess() int {
 		return 3
 	}
 	return 0
+}
+
+func TestRunChecksInsteadOfServing(t *testing.T) {
+	_, key, err := ed25519.GenerateKey(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	der, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		name, key string
+		code      int
+		ids       []string // that must be there
+	}{
+		{"fatal", "", 1, []string{"no_key", "no_readiness_check"}},
+		{"not fatal", string(pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der})), 0, []string{"default_issuer", "no_readiness_check"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			cmd := exec.Command(os.Args[0])
+			cmd.Env = append(os.Environ(), processEnv+"=check", "MOONCORE_CHECK=json", "MOONCORE_ENV=production", "JWT_PRIVATE_KEY="+test.key, "GORACE=atexit_sleep_ms=0")
+			out, err := cmd.Output() // it would never end if it served
+			if code := cmd.ProcessState.ExitCode(); code != test.code {
+				t.Errorf("exit code %d, %v", code, err)
+			}
+			_, line, _ := strings.Cut(string(out), "\n") // after the address
+			var findings []mooncore.Finding
+			if err := json.NewDecoder(strings.NewReader(line)).Decode(&findings); err != nil {
+				t.Fatalf("%v: %s", err, out)
+			}
+			for _, id := range test.ids {
+				if !slices.ContainsFunc(findings, func(f mooncore.Finding) bool { return f.ID == id }) {
+					t.Errorf("no %s in %+v", id, findings)
+				}
+			}
+		})
+	}
 }
 
 // A process is a server in a process of its own.

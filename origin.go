@@ -37,9 +37,9 @@ func parseListedOrigin(s string) (origin, error) {
 	o, ok := parseOrigin(s)
 	switch {
 	case s == "*":
-		return origin{}, errors.New(`"*" would let every site call and connect with its visitors' cookies: list the origins`)
+		return origin{}, errAnyOrigin
 	case strings.Contains(s, "*"):
-		return origin{}, fmt.Errorf("%q has a wildcard: list the origins", s)
+		return origin{}, errWildcardOrigin(s)
 	case !ok:
 		return origin{}, fmt.Errorf("%q is not an origin: want scheme://host or scheme://host:port, in ASCII and with nothing after", s)
 	case o.scheme == "ws" || o.scheme == "wss":

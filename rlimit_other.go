@@ -2,5 +2,5 @@
 
 package mooncore
 
-// connLimit returns 0: the system has no limit of file descriptors that it tells.
-func connLimit() int { return 0 }
+// descriptorLimit returns 0: the system has no limit of file descriptors that it tells.
+func descriptorLimit() int { return 0 }

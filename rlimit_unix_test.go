@@ -22,7 +22,7 @@ func TestConnLimit(t *testing.T) {
 	if err := syscall.Setrlimit(syscall.RLIMIT_NOFILE, &lower); err != nil {
 		t.Fatal(err)
 	}
-	if got := connLimit(); got != 204 {
-		t.Errorf("connLimit() = %d of 256 descriptors, want 204", got)
+	if got := connLimit(descriptorLimit()); got != 204 {
+		t.Errorf("connLimit = %d of 256 descriptors, want 204", got)
 	}
 }
