@@ -49,6 +49,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 	}
 	if s.sockets.count() > s.cfg.Limits.Conns {
 		s.sockets.leave()
+		s.counters.refused.Add(1)
 		s.refuse(w, r, errOverloaded)
 		return
 	}
@@ -84,6 +85,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id Ide
 	c.ws = s.connections.New(socket{c})
 	c.identity.Store(nobody)
 	if err := s.register(c, id); err != nil {
+		s.counters.refused.Add(1)
 		s.refuse(w, r, err)
 		return nil, err
 	}

@@ -59,7 +59,7 @@ func (s *Server) receive(topic string, data []byte) {
 		return
 	}
 	if p := s.poolNamed(name); p != nil {
-		deliver(p, tenant, channels, body)
+		s.deliver(p, tenant, channels, body)
 	}
 }
 

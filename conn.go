@@ -130,6 +130,7 @@ func (c *Conn) Send(event string, payload any) error {
 		return err
 	}
 	c.deliver(frame, time.Now().UnixNano())
+	c.server.counters.delivered.Add(1)
 	return nil
 }
 

@@ -106,7 +106,7 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 	req := requests.Get().(*Request)
 	c.req, req.ctx = req, &c.ctx
 	req.Action, req.Source, req.ID, req.RemoteAddr = route.action, "http", requestID(r), s.proxies.client(r)
-	req.server, req.path, req.readOnly = s, route.path, r.Method == http.MethodGet || r.Method == http.MethodHead
+	req.server, req.header, req.path, req.readOnly = s, r.Header, route.path, r.Method == http.MethodGet || r.Method == http.MethodHead
 	c.header[0] = req.ID
 	w.Header()["X-Request-Id"] = c.header[:]
 	fault := s.checkRequest(r, route)

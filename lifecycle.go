@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime/debug"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -154,6 +155,9 @@ func (s *Server) listen() (net.Listener, error) {
 
 func (s *Server) listenInner() (net.Listener, error) {
 	if s.cfg.Inner == "" {
+		if routes := s.innerRoutes(); len(routes) > 0 {
+			s.log.Warn("routes of the inner listener are not served: Config.Inner is empty", "routes", strings.Join(routes, ", "))
+		}
 		return nil, nil
 	}
 	l, err := net.Listen("tcp", s.cfg.Inner)
@@ -163,8 +167,21 @@ func (s *Server) listenInner() (net.Listener, error) {
 	return l, nil
 }
 
-// HandleInner adds a route to the inner listener (Config.Inner), for extensions. It panics as [http.ServeMux.Handle] does.
-func (s *Server) HandleInner(pattern string, h http.Handler) { s.inner().Handle(pattern, h) }
+// HandleInner adds a route to the inner listener (Config.Inner), for extensions. It panics as [http.ServeMux.Handle] does. Without
+// Config.Inner, Run warns that nobody gets there.
+func (s *Server) HandleInner(pattern string, h http.Handler) {
+	s.inner().Handle(pattern, h)
+	s.innerMu.Lock()
+	defer s.innerMu.Unlock()
+	s.innerAdded = append(s.innerAdded, pattern)
+}
+
+// innerRoutes are those of HandleInner.
+func (s *Server) innerRoutes() []string {
+	s.innerMu.Lock()
+	defer s.innerMu.Unlock()
+	return slices.Clone(s.innerAdded)
+}
 
 // localHost refuses requests whose Host is a name other than localhost: a page in a browser may have pointed its own name at
 // this address (DNS rebinding), and must not read what is served here.

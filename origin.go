@@ -184,7 +184,7 @@ func (p originPolicy) cors() *cors.Cors {
 		AllowedMethods: []string{
 			http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead,
 		},
-		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id", "Traceparent"},
+		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id", "Traceparent", "Tracestate"},
 		ExposedHeaders:   []string{"X-Request-Id", "Retry-After"},
 		AllowCredentials: true, // each origin is listed by name
 		MaxAge:           600,

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"io"
 	"mime/multipart"
+	"net/http"
 	"net/netip"
 	"sync"
 	"time"
@@ -47,6 +48,8 @@ type Request struct {
 	size        int64       // bytes of a body whose Params are shorter, such as a form with files
 	rayID       json.RawMessage
 	result      json.RawMessage // for Observers
+	header      http.Header     // of the HTTP request that called; else nil
+	trace       json.RawMessage // the frame's traceparent
 	ctx         *callContext    // memory for the call's context, if its transport allocated some
 }
 

@@ -64,7 +64,7 @@ func (s socket) Message(_ *ws.Conn, typ ws.Type, data []byte) {
 		s.ws.Close(ws.CodeNormal, "")
 		return
 	}
-	var got [2][]byte
+	var got frameValues
 	kind, err := strictjson.Scan(data, frameMembers, got[:])
 	if _, syntax := errors.AsType[*strictjson.SyntaxError](err); syntax {
 		s.reply(`["socket_error","json_decode_failed"]`)
@@ -79,7 +79,11 @@ func (s socket) Message(_ *ws.Conn, typ ws.Type, data []byte) {
 	}
 }
 
-var frameMembers = []string{"action", "rayid"}
+// frameMembers are the fields of a call's frame that have a meaning for the server.
+var frameMembers = []string{"action", "rayid", "traceparent"}
+
+// frameValues are those of frameMembers, nil for one that is absent.
+type frameValues [3][]byte
 
 // command handles ["join", c], ["leave", c] and ["jwt", t], and reports false for other arrays.
 func (s socket) command(data []byte) bool {
@@ -179,7 +183,7 @@ func claimsOf(id *Identity) map[string]any {
 
 // binary takes apart [uint16 n][n bytes of JSON metadata][payload] and calls the action that the metadata names.
 func (s socket) binary(data []byte) {
-	var got [2][]byte
+	var got frameValues
 	if len(data) >= 2 {
 		if n := int(binary.LittleEndian.Uint16(data)); len(data) >= 2+n {
 			meta, payload := data[2:2+n], data[2+n:]
@@ -207,12 +211,12 @@ func (s *Server) actionName(raw []byte) (name string, isString bool) {
 
 // call runs the call of a frame: in place, or beside others when the server lets calls of a connection overlap and the
 // client can tell their responses apart.
-func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
+func (s socket) call(params []byte, got frameValues, fault error, files []File) {
 	action, isString := s.server.actionName(got[0])
 	req, identity := newRequest(), s.current()
 	req.Action, req.Params, req.Files, req.Source = action, params, files, "ws"
 	req.Identity, req.RemoteAddr, req.server, req.conn = *identity, s.addr, s.server, s.Conn
-	req.rayID, req.size = got[1], int64(len(params))
+	req.rayID, req.trace, req.size = got[1], got[2], int64(len(params))
 	for _, f := range files {
 		req.size += f.Size
 	}
@@ -231,7 +235,7 @@ func (s socket) call(params []byte, got [2][]byte, fault error, files []File) {
 		return
 	}
 	// The message's bytes are the connection's again once this returns.
-	req.Params, req.rayID = bytes.Clone(req.Params), bytes.Clone(req.rayID)
+	req.Params, req.rayID, req.trace = bytes.Clone(req.Params), bytes.Clone(req.rayID), bytes.Clone(req.trace)
 	for i := range req.Files {
 		req.Files[i].data = bytes.Clone(req.Files[i].data)
 	}
