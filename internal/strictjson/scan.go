@@ -6,8 +6,10 @@ package strictjson
 
 import (
 	"bytes"
+	"encoding/binary"
 	"hash/maphash"
 	"math"
+	"math/bits"
 	"slices"
 	"strconv"
 	"strings"
@@ -456,7 +458,7 @@ func (s *scanner) quoteKey(i int) string {
 // str reads the string that starts at i, and reports whether it has escapes.
 func (s *scanner) str(i int) (end int, escaped bool, err error) {
 	data := s.data
-	for i++; i < len(data); {
+	for i = plain(data, i+1); i < len(data); { // past the first byte that isn't ASCII there are often more
 		switch c := data[i]; {
 		case c == '"':
 			return i + 1, escaped, nil
@@ -478,6 +480,21 @@ func (s *scanner) str(i int) (end int, escaped bool, err error) {
 		}
 	}
 	return i, escaped, syntaxError(i, "unexpected end in a string")
+}
+
+// plain returns the offset of the first byte from i on that may be neither ASCII nor plain text in a string: a quote, a backslash,
+// a control character, or a byte of a longer character. It looks at eight bytes at once, and so may stop a little too early near the end.
+func plain(data []byte, i int) int {
+	const each = 0x0101010101010101 // times a byte: that byte in each of eight
+	for ; len(data)-i >= 8; i += 8 {
+		x := binary.LittleEndian.Uint64(data[i:])
+		quote, backslash := x^each*'"', x^each*'\\'
+		// Subtracting borrows into the high bit of the first byte that is too small, and maybe wrongly of bytes behind it.
+		if found := (x | (x - each*' ') | (quote - each) | (backslash - each)) & (each * 0x80); found != 0 {
+			return i + bits.TrailingZeros64(found)/8
+		}
+	}
+	return i
 }
 
 // escape reads the escape at i, both halves of a surrogate pair together.
