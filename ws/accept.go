@@ -29,8 +29,7 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 	if o.Compression {
 		mode = websocket.CompressionNoContextTakeover
 	}
-	var err error
-	c.ws, err = websocket.Accept(rw, r, &websocket.AcceptOptions{
+	conn, err := websocket.Accept(rw, r, &websocket.AcceptOptions{
 		Subprotocols:       o.Subprotocols,
 		InsecureSkipVerify: true, // the origin is the caller's
 		CompressionMode:    mode,
@@ -39,7 +38,8 @@ func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
 		c.lose(err, false)
 		return err
 	}
-	c.ws.SetReadLimit(-1) // the parser and receive limit
+	c.subprotocol = conn.Subprotocol() // all that is needed of it
+	_ = conn.CloseNow()                // or its finalizer would keep it, as it refers to itself
 	c.opened(o.Compression && strings.HasPrefix(w.Header().Get("Sec-WebSocket-Extensions"), "permessage-deflate"))
 	return nil
 }
@@ -57,7 +57,7 @@ func canHijack(w http.ResponseWriter) bool {
 	}
 }
 
-// A hijacker gives coder/websocket the Conn's netConn in place of net/http's.
+// A hijacker keeps net/http's connection for the Conn. coder/websocket only makes the handshake, and gets none.
 type hijacker struct {
 	http.ResponseWriter
 	c *Conn
@@ -87,8 +87,13 @@ func (h *hijacker) Hijack() (net.Conn, *bufio.ReadWriter, error) {
 		early = slices.Clone(b)
 	}
 	c.in.init(c, early)
-	return &c.in, bufio.NewReadWriter(c.in.br, bufio.NewWriterSize(&c.in, 16)), nil
+	return noConn{}, bufio.NewReadWriter(bufio.NewReaderSize(nil, 16), nil), nil
 }
+
+// noConn is a net.Conn that can only be closed.
+type noConn struct{ net.Conn }
+
+func (noConn) Close() error { return nil }
 
 // rawConn returns what is below TLS and other wrappers.
 func rawConn(conn net.Conn) net.Conn {

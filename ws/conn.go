@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"syscall"
 	"time"
-
-	"github.com/coder/websocket"
 )
 
 // A Handler is told what happens on a connection. One Handler may serve many.
@@ -35,11 +33,12 @@ type Handler interface {
 type Conn struct {
 	group   *Group
 	handler Handler
-	ws      *websocket.Conn
 	raw     net.Conn        // what Hijack returned, below TLS
 	socket  syscall.RawConn // if it can be used without blocking; else nil
-	in      netConn         // what Hijack returned, as coder/websocket sees it
+	in      stream          // what Hijack returned
 	workers sync.WaitGroup
+
+	subprotocol string
 
 	next *Conn // in the list of Group, which guards it
 
@@ -108,7 +107,7 @@ func (c *Conn) Done() <-chan struct{} {
 func (c *Conn) Context() context.Context { return connContext{c} }
 
 // Subprotocol returns the sub-protocol that was selected, or "".
-func (c *Conn) Subprotocol() string { return c.ws.Subprotocol() }
+func (c *Conn) Subprotocol() string { return c.subprotocol }
 
 // RemoteAddr returns the peer's address, which may be a proxy's.
 func (c *Conn) RemoteAddr() net.Addr { return c.in.Conn.RemoteAddr() }

@@ -127,7 +127,7 @@ func TestCompressedFaults(t *testing.T) {
 		code int
 	}{
 		{"bomb", masked(0x80|rsv1|opBinary, deflate(t, make([]byte, 64<<20))), ws.CodeTooBig},
-		{"bomb in pieces", append(masked(rsv1|opBinary, deflate(t, make([]byte, 32<<20))), masked(opContinuation, nil)...), ws.CodeTooBig},
+		{"bomb in pieces", append(masked(rsv1|opBinary, deflate(t, make([]byte, 32<<20))), masked(0x80|opContinuation, nil)...), ws.CodeTooBig},
 		{"one byte too much", masked(0x80|rsv1|opBinary, deflate(t, make([]byte, 1<<20+1))), ws.CodeTooBig},
 		{"no deflate data", masked(0x80|rsv1|opBinary, []byte("\xff\xff\xff\xff")), ws.CodeBadText},
 		{"not UTF-8", masked(0x80|rsv1|opText, deflate(t, []byte("\xff"))), ws.CodeBadText},
@@ -152,6 +152,8 @@ func TestCompressedFaults(t *testing.T) {
 	}
 	t.Run("the end may be said", func(t *testing.T) {
 		c, _ := dialDeflate(t, &ws.Options{}, newHandler())
+		c.write(masked(0x80|rsv1|opText, []byte("\xf3\x48\xcd\xc9\xc9\x07\x00\x00"))) // RFC 7692, section 7.2.3.4
+		c.expect(frame{opText, "Hello"})
 		c.write(masked(0x80|rsv1|opText, final("x")))
 		c.expect(frame{opText, "x"})
 		c.text("y")

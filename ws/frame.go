@@ -64,12 +64,13 @@ type parser struct {
 
 	state     parseState
 	opcode    byte
+	message   byte // opcode of the last message's first frame
 	fin       bool
 	fragments bool // the last data frame wasn't its message's last
 	packed    bool // the last message is compressed
 	need      uint8
 	wide      bool  // the extended length has 8 bytes, not 2
-	keyPos    uint8 // of the next payload byte in key, for control frames
+	keyPos    uint8 // of the next payload byte in key
 	key       [4]byte
 	length    uint64 // of the payload; while in it, what is left of it
 	used      uint64 // of max, by the message so far
@@ -97,10 +98,8 @@ func (p *parser) next(b []byte) (n int, ev event, f *fault) {
 		n = int(min(uint64(len(b)), p.length))
 		p.length -= uint64(n)
 		if p.isControl() {
-			for _, x := range b[:n] {
-				p.control = append(p.control, x^p.key[p.keyPos&3])
-				p.keyPos++
-			}
+			p.control = append(p.control, b[:n]...)
+			p.unmask(p.control[len(p.control)-n:])
 		}
 		if p.length > 0 {
 			return n, evNone, nil
@@ -175,10 +174,25 @@ func (p *parser) header(x byte) *fault {
 		p.key[4-p.need] = x
 		p.need--
 		if p.need == 0 {
-			p.state = atPayload
+			p.state, p.keyPos = atPayload, 0
 		}
 	}
 	return nil
+}
+
+// unmask takes the masking off the next bytes of a frame's payload, which next has consumed: RFC 6455, section 5.3.
+func (p *parser) unmask(b []byte) {
+	var key [8]byte
+	for i := range key {
+		key[i] = p.key[(int(p.keyPos)+i)&3]
+	}
+	p.keyPos = uint8((int(p.keyPos) + len(b)) & 3)
+	for mask := binary.NativeEndian.Uint64(key[:]); len(b) >= len(key); b = b[len(key):] {
+		binary.NativeEndian.PutUint64(b, binary.NativeEndian.Uint64(b)^mask)
+	}
+	for i := range b {
+		b[i] ^= key[i]
+	}
 }
 
 // first takes the first byte of a frame.
@@ -198,13 +212,13 @@ func (p *parser) first(x byte) *fault {
 		if p.fragments {
 			return &fault{CodeProtocol, "message begun inside another"}
 		}
-		p.fragments, p.packed = !fin, compressed
+		p.message, p.fragments, p.packed = opcode, !fin, compressed
 		p.used = 0
 	case opClose, opPing, opPong:
 		if !fin {
 			return &fault{CodeProtocol, "fragmented control frame"}
 		}
-		p.control, p.keyPos = p.control[:0], 0
+		p.control = p.control[:0]
 	default:
 		return &fault{CodeProtocol, "reserved opcode"}
 	}

@@ -1,13 +1,9 @@
 package ws
 
 import (
-	"context"
 	"errors"
-	"io"
 	"slices"
-	"sync"
 	"time"
-	"unicode/utf8"
 )
 
 const (
@@ -21,24 +17,7 @@ const (
 	// lastReplies is how long the peer's close frame, or what ends the connection otherwise by the peer's doing, may wait for
 	// the messages before it to be answered. It is short, so that a slow action doesn't keep the peer waiting.
 	lastReplies = 100 * time.Millisecond
-
-	// keepBuffer is the size of the largest buffer that is kept for another message.
-	keepBuffer = 64 << 10
 )
-
-type message struct {
-	typ  Type
-	data *[]byte
-}
-
-var buffers = sync.Pool{New: func() any { return new([]byte) }}
-
-func putBuffer(b *[]byte) {
-	if cap(*b) <= keepBuffer {
-		*b = (*b)[:0]
-		buffers.Put(b)
-	}
-}
 
 // A reader is the goroutine that reads. It handles messages itself, one after the other, and sends the replies when it has no more to
 // read. One that takes long costs it the role: another reader replaces it, and it goes on as the worker, which handles what
@@ -77,7 +56,7 @@ func (r *reader) run() {
 		}
 	}()
 	for {
-		err := c.in.await()
+		m, err := c.in.next()
 		if errors.Is(err, errRested) {
 			rested = true
 			c.mu.Lock()
@@ -89,55 +68,8 @@ func (r *reader) run() {
 			return
 		}
 		r.grown = true
-		m, ok := c.receive()
-		if !ok || !r.take(m) {
+		if !r.take(m) {
 			return
-		}
-	}
-}
-
-// receive reads a message. It returns false if the stream has ended: in.err.
-func (c *Conn) receive() (message, bool) {
-	typ, r, err := c.ws.Reader(context.Background())
-	if err != nil {
-		return message{}, false
-	}
-	m := message{Type(typ), buffers.Get().(*[]byte)}
-	err = c.readAll(r, m.data)
-	switch {
-	case err == nil && m.typ == Text && !utf8.Valid(*m.data):
-		err = &fault{CodeBadText, "text is not UTF-8"}
-	case err == nil && !c.in.between():
-		err = &fault{CodeBadText, "compressed message ends early"}
-	case err == nil:
-		return m, true
-	}
-	putBuffer(m.data)
-	if c.in.err == nil {
-		var broken *fault
-		if !errors.As(err, &broken) {
-			broken = &fault{CodeBadText, "compressed message is broken"}
-		}
-		c.in.err = broken
-	}
-	return message{}, false
-}
-
-// readAll appends to b what r returns, up to Options.MaxMessage. What isn't compressed the parser has limited already.
-func (c *Conn) readAll(r io.Reader, b *[]byte) error {
-	for {
-		if len(*b) == cap(*b) {
-			*b = slices.Grow(*b, max(512, len(*b)))
-		}
-		n, err := r.Read((*b)[len(*b):cap(*b)])
-		*b = (*b)[:len(*b)+n]
-		switch most := c.group.opts.MaxMessage; {
-		case most >= 0 && int64(len(*b)) > most:
-			return &fault{CodeTooBig, "message too big"}
-		case err == io.EOF || err == nil && c.in.complete():
-			return nil
-		case err != nil:
-			return err
 		}
 	}
 }
@@ -332,7 +264,6 @@ func (c *Conn) finish() {
 		_ = c.in.Conn.Close() // says goodbye on TLS too
 	}
 	_ = c.raw.Close()
-	_ = c.ws.CloseNow()
 	c.in.release()
 	c.workers.Wait()
 	e := c.out.ending

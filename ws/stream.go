@@ -1,14 +1,15 @@
 package ws
 
 import (
-	"bufio"
 	"errors"
 	"math"
 	"net"
 	"os"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
+	"unicode/utf8"
 )
 
 const (
@@ -17,27 +18,41 @@ const (
 
 	// waitBuffer is what a connection holds on to while it waits in a blocking read: over TLS.
 	waitBuffer = 1 << 10
+
+	// keepBuffer is the size of the largest buffer that is kept for another message.
+	keepBuffer = 64 << 10
 )
 
-var readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+var (
+	readBuffers = sync.Pool{New: func() any { return new([readBuffer]byte) }}
+	buffers     = sync.Pool{New: func() any { return new([]byte) }}
+)
 
-var errWrite = errors.New("ws: coder/websocket must not write")
+func putBuffer(b *[]byte) {
+	if b != nil && cap(*b) <= keepBuffer {
+		*b = (*b)[:0]
+		buffers.Put(b)
+	}
+}
 
-// A netConn is the net.Conn that coder/websocket reads. It polices the frames that pass, answers control frames itself and lets only data
-// frames through, all of them valid, so that coder/websocket never writes nor closes. It returns no byte beyond the end of a
-// message, so that nothing is left in coder/websocket between messages, when a connection waits here, without a buffer.
-// Only the reader uses its fields.
-type netConn struct {
+// A message is whole and valid.
+type message struct {
+	typ  Type
+	data *[]byte
+}
+
+// A stream is what the peer sends. It polices the frames, answers control frames itself, and puts messages together. Between messages,
+// when a connection waits here, it holds no buffer. Only the reader uses its fields.
+type stream struct {
 	net.Conn
-	c  *Conn
-	br *bufio.Reader // coder/websocket's, as small as can be
+	c *Conn
 
 	frames parser
 	pooled *[readBuffer]byte // what buf lies in, or nil
 	own    *[waitBuffer]byte // the same, where reads block
-	buf    []byte            // what was read of the socket and not yet returned by Read
-	data   int               // bytes at the front of buf that Read may return; what is behind has yet to be parsed
-	err    error             // the end of the stream, after those
+	buf    []byte            // what was read of the socket and has yet to be parsed
+	body   *[]byte           // of the message that is under way, as far as it has come; nil if nothing has
+	err    error             // the end of the stream
 
 	readSocket func(fd uintptr) bool // made once, so that no read allocates
 	readErr    error                 // of readSocket
@@ -64,85 +79,132 @@ type peerClosed struct {
 func (*peerClosed) Error() string { return "ws: the peer closed" }
 
 // init prepares n to read; early is what net/http has read already.
-func (n *netConn) init(c *Conn, early []byte) {
+func (n *stream) init(c *Conn, early []byte) {
 	n.c, n.buf = c, early
 	n.frames.max = c.group.opts.MaxMessage
-	n.br = bufio.NewReaderSize(n, 16)
 	if c.socket != nil {
 		n.readSocket = n.tryRead
 	}
 }
 
-// await returns nil when there are bytes of a message to read. Between messages it is where connections spend their time, so little
-// stands on the stack, and what was received is answered before it blocks.
-func (n *netConn) await() error {
-	for n.data == 0 {
-		if n.err != nil {
-			return n.err
+// next returns the next message. Its error is the end of the stream, or errRested. Between messages it is where connections spend their
+// time, so little stands on the stack, and what was received is answered before it blocks.
+func (n *stream) next() (message, error) {
+	for n.err == nil {
+		complete := false
+		switch {
+		case len(n.buf) > 0:
+			complete = n.parse()
+		case n.frames.left() > waitBuffer:
+			complete = n.readPayload()
+		default:
+			if err := n.fill(); errors.Is(err, errRested) {
+				return message{}, err
+			} else if err != nil {
+				n.err = err
+			}
 		}
-		if len(n.buf) > 0 {
-			n.parse()
-		} else if err := n.fill(); errors.Is(err, errRested) {
-			return err
-		} else if err != nil {
-			n.err = err
+		if complete {
+			return n.take()
 		}
 	}
-	return nil
+	putBuffer(n.body)
+	n.body = nil
+	return message{}, n.err
 }
 
-// between reports whether everything that was received of the last message has been read from coder/websocket.
-func (n *netConn) between() bool {
-	return n.data == 0 && n.frames.idle() && n.br.Buffered() == 0
-}
-
-// complete reports whether the last message has been read to its end. What a compressed one ends with only coder/websocket knows.
-func (n *netConn) complete() bool { return !n.frames.packed && n.between() }
-
-// mayRest reports whether the reader can be replaced by one with a small stack.
-func (n *netConn) mayRest() bool { return n.c.reader.grown && n.between() }
-
-// Read returns bytes of data frames. What comes before a fault is returned before the fault.
-func (n *netConn) Read(p []byte) (int, error) {
-	if n.data == 0 && len(n.buf) == 0 && n.err == nil && n.frames.left() > 0 && len(p) > waitBuffer {
-		return n.readPayload(p[:min(uint64(len(p)), n.frames.left())])
+// take returns the message that is complete, unless it is no good, which ends the stream.
+func (n *stream) take() (message, error) {
+	m := message{Type(n.frames.message), n.payload()}
+	n.body = nil
+	var f *fault
+	if n.frames.packed {
+		deflated := m.data
+		m.data = buffers.Get().(*[]byte)
+		f = inflate(m.data, deflated, n.c.group.opts.MaxMessage)
+		putBuffer(deflated)
 	}
-	if err := n.await(); err != nil {
-		return 0, err
+	if f == nil && m.typ == Text && !utf8.Valid(*m.data) {
+		f = &fault{CodeBadText, "text is not UTF-8"}
 	}
-	m := copy(p, n.buf[:n.data])
-	n.buf, n.data = n.buf[m:], n.data-m
+	if f != nil {
+		putBuffer(m.data)
+		n.err = f
+		return message{}, f
+	}
 	return m, nil
 }
 
-// readPayload reads some of a frame's payload past the buffer.
-func (n *netConn) readPayload(p []byte) (m int, err error) {
-	err = n.wait(func() error {
-		m, err = n.Conn.Read(p)
-		if m > 0 {
+// payload returns the buffer for the payload of the message that is under way.
+func (n *stream) payload() *[]byte {
+	if n.body == nil {
+		n.body = buffers.Get().(*[]byte)
+	}
+	return n.body
+}
+
+// mayRest reports whether the reader can be replaced by one with a small stack: between messages.
+func (n *stream) mayRest() bool { return n.c.reader.grown && len(n.buf) == 0 && n.frames.idle() }
+
+// readPayload reads some of a frame's payload past the buffer. It reports whether a message is complete.
+func (n *stream) readPayload() (complete bool) {
+	body := n.payload()
+	*body = slices.Grow(*body, max(waitBuffer, len(*body)))
+	room := (*body)[len(*body):cap(*body)]
+	room = room[:min(uint64(len(room)), n.frames.left())]
+	m := 0
+	n.err = n.wait(func() (err error) {
+		if m, err = n.Conn.Read(room); m > 0 {
 			return nil // an error comes again
 		}
 		return err
 	})
-	if err != nil {
-		n.err = err
-		return 0, err
+	if n.err != nil {
+		return false
 	}
-	n.step(p[:m])
-	return m, nil
+	_, ev, f := n.frames.next(room[:m])
+	n.frames.unmask(room[:m])
+	*body = (*body)[:len(*body)+m]
+	return n.follow(ev, f)
 }
 
-// Write refuses: all that is written goes through the queue.
-func (n *netConn) Write([]byte) (int, error) { return 0, errWrite }
+// parse follows the frames in buf, to the end of a message or of buf. It reports whether a message is complete.
+func (n *stream) parse() (complete bool) {
+	for len(n.buf) > 0 && n.err == nil && !complete {
+		isPayload := n.frames.left() > 0
+		m, ev, f := n.frames.next(n.buf)
+		if isPayload {
+			body := n.payload()
+			*body = append(*body, n.buf[:m]...)
+			n.frames.unmask((*body)[len(*body)-m:])
+		}
+		n.buf = n.buf[m:]
+		complete = n.follow(ev, f)
+	}
+	return complete
+}
 
-// Close ends the connection at once.
-func (n *netConn) Close() error {
-	n.c.lose(net.ErrClosed, false)
-	return nil
+// follow is called after each step of the parser. A fault or the peer's close frame ends the stream: n.err. It reports whether a message
+// is complete.
+func (n *stream) follow(ev event, f *fault) (complete bool) {
+	switch {
+	case n.frames.idle():
+		n.begun = 0
+	case n.begun == 0:
+		n.begun = n.now
+	}
+	if f == nil && ev != evNone {
+		f = n.frame(ev)
+	}
+	if f != nil {
+		n.err = f
+		return false
+	}
+	return ev == evMessage
 }
 
 // fill reads from the socket when buf is empty. It holds no buffer while it waits, but over TLS a small one.
-func (n *netConn) fill() error {
+func (n *stream) fill() error {
 	n.release()
 	if n.readSocket == nil {
 		return n.wait(n.blockingRead)
@@ -150,7 +212,7 @@ func (n *netConn) fill() error {
 	return n.wait(n.socketRead)
 }
 
-func (n *netConn) socketRead() error {
+func (n *stream) socketRead() error {
 	if err := n.c.socket.Read(n.readSocket); err != nil {
 		return err
 	}
@@ -158,7 +220,7 @@ func (n *netConn) socketRead() error {
 }
 
 // tryRead reads what the kernel has, and reports whether that was anything, be it an error.
-func (n *netConn) tryRead(fd uintptr) bool {
+func (n *stream) tryRead(fd uintptr) bool {
 	b := readBuffers.Get().(*[readBuffer]byte)
 	m, err := readNow(fd, b[:])
 	if err != nil {
@@ -170,7 +232,7 @@ func (n *netConn) tryRead(fd uintptr) bool {
 	return true
 }
 
-func (n *netConn) blockingRead() error {
+func (n *stream) blockingRead() error {
 	if n.own == nil {
 		n.own = new([waitBuffer]byte)
 	}
@@ -183,7 +245,7 @@ func (n *netConn) blockingRead() error {
 }
 
 // release gives the buffer back.
-func (n *netConn) release() {
+func (n *stream) release() {
 	if n.pooled != nil {
 		readBuffers.Put(n.pooled)
 		n.pooled, n.buf = nil, nil
@@ -191,7 +253,7 @@ func (n *netConn) release() {
 }
 
 // wait calls read until it returns something, with what was queued before sent, and within the time that the clocks leave.
-func (n *netConn) wait(read func() error) error {
+func (n *stream) wait(read func() error) error {
 	for {
 		n.c.beforeRead()
 		err := read()
@@ -209,7 +271,7 @@ func (n *netConn) wait(read func() error) error {
 
 // arm sets the read deadline if the present one is too late. One that is too early only wakes the reader, who then sets the next.
 // Conn.mu is held.
-func (n *netConn) arm() {
+func (n *stream) arm() {
 	var want time.Duration
 	if n.c.out.closing() {
 		if n.c.out.sent {
@@ -225,7 +287,7 @@ func (n *netConn) arm() {
 }
 
 // due returns when the clocks next want something done, or 0.
-func (n *netConn) due() (t time.Duration) {
+func (n *stream) due() (t time.Duration) {
 	o := &n.c.group.opts
 	if o.IdleTimeout > 0 {
 		t = n.last + o.IdleTimeout
@@ -250,7 +312,7 @@ func earlier(a, b time.Duration) time.Duration {
 }
 
 // expired does what is due, and returns an error if the connection must end, or if the reader has rested for long.
-func (n *netConn) expired() error {
+func (n *stream) expired() error {
 	n.c.mu.Lock()
 	closing, sent := n.c.out.closing(), n.c.out.sent
 	n.c.mu.Unlock()
@@ -279,7 +341,7 @@ func (n *netConn) expired() error {
 func microseconds(d time.Duration) uint32 { return uint32(min(d.Microseconds(), math.MaxUint32)) }
 
 // resume starts the clocks anew after a pause in reading.
-func (n *netConn) resume() {
+func (n *stream) resume() {
 	n.now = n.c.group.now()
 	n.last, n.pinged = n.now, false
 	if n.begun != 0 {
@@ -287,42 +349,8 @@ func (n *netConn) resume() {
 	}
 }
 
-// parse follows the frames in buf, to the end of a data frame or of buf. It answers pings. A fault or the peer's close frame ends
-// the stream: n.err.
-func (n *netConn) parse() {
-	for n.data < len(n.buf) && n.err == nil {
-		m, end := n.step(n.buf[n.data:])
-		if !n.frames.isControl() {
-			n.data += m
-			if end {
-				return
-			}
-			continue
-		}
-		n.buf = n.buf[m:]
-	}
-}
-
-// step takes the next bytes of the stream, returns how many it took, and whether they end a frame.
-func (n *netConn) step(b []byte) (taken int, end bool) {
-	m, ev, f := n.frames.next(b)
-	switch {
-	case n.frames.idle():
-		n.begun = 0
-	case n.begun == 0:
-		n.begun = n.now
-	}
-	if f == nil && ev != evNone {
-		f = n.frame(ev)
-	}
-	if f != nil {
-		n.err = f
-	}
-	return m, ev != evNone
-}
-
 // frame is called after each frame.
-func (n *netConn) frame(ev event) *fault {
+func (n *stream) frame(ev event) *fault {
 	if n.pinged && ev == evControl && n.frames.opcode == opPong {
 		n.rtt.Store(max(1, microseconds(n.now-n.last)-n.waited))
 	}
@@ -353,7 +381,7 @@ func (n *netConn) frame(ev event) *fault {
 }
 
 // discard reads on after a close frame of ours, until the end of the peer's stream or of the grace, without following the frames.
-func (n *netConn) discard() {
+func (n *stream) discard() {
 	for {
 		if n.fill() != nil {
 			return
