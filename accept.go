@@ -77,7 +77,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 // connect answers the handshake and registers the connection. If it fails, the response has been written.
 func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id Identity) (*Conn, error) {
 	c := &Conn{
-		server: s, pool: p, id: newID(), addr: s.proxies.client(r), host: r.Host, remote: r.RemoteAddr, since: time.Now(),
+		server: s, pool: p, id: strings.Clone(newID()), addr: s.proxies.client(r), host: r.Host, remote: r.RemoteAddr, since: time.Now(),
 	}
 	if s.cfg.Limits.Calls > 1 {
 		c.calls = make(chan struct{}, s.cfg.Limits.Calls)

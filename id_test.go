@@ -43,7 +43,7 @@ func TestNewIDAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("pools lose things under the race detector")
 	}
-	if n := testing.AllocsPerRun(100, func() { newID() }); n > 1 {
-		t.Errorf("%v allocations; want 1", n)
+	if n := testing.AllocsPerRun(100, func() { newID() }); n > 0 { // rounded down: there are some for each 16 ids
+		t.Errorf("%v allocations; want 0", n)
 	}
 }
