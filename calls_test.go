@@ -3,9 +3,7 @@ package mooncore_test
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -13,18 +11,16 @@ import (
 	"time"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/internal/calltest"
 	"github.com/mooncore/mooncore/mooncoretest"
 )
 
-// A caller runs one action by one transport.
-type caller func(action string, params, result any) error
-
 // transports are all ways to call an action as id.
-func transports(t *testing.T, srv *mooncoretest.Server, id mooncore.Identity) map[string]caller {
+func transports(t *testing.T, srv *mooncoretest.Server, id mooncore.Identity) map[string]calltest.Caller {
 	t.Helper()
 	client := srv.As(id)
 	socket := client.Dial()
-	return map[string]caller{
+	return map[string]calltest.Caller{
 		"http": func(action string, params, result any) error { return client.Call(action, params, result) },
 		"ws":   func(action string, params, result any) error { return socket.Call(action, params, result) },
 		"go": func(action string, params, result any) error {
@@ -60,95 +56,13 @@ func panicking(v any) mooncore.Handler {
 }
 
 func TestEveryTransportGivesTheSameOutcome(t *testing.T) {
-	type brokenJSON struct{ F func() }
-	srv := mooncoretest.New(t, mooncore.Config{Routers: []mooncore.Router{{
-		Roles: []string{"admin", "user"},
-		Actions: []mooncore.Action{
-			{Name: "add", Allow: mooncore.Public, Handler: mooncore.Func(add)},
-			{Name: "user.only", Allow: mooncore.Roles("user"), Handler: mooncore.Func(add)},
-			{Name: "admin.only", Allow: mooncore.Roles("admin"), Handler: mooncore.Func(add)},
-			{Name: "anyone", Allow: mooncore.Authenticated, Handler: mooncore.Func(add)},
-			{Name: "forced", Allow: mooncore.Public, Handler: mooncore.Func(add), Override: map[string]any{"b": 40}},
-			{Name: "small", Allow: mooncore.Public, Handler: mooncore.Func(add), MaxBytes: 40},
-			{Name: "own", Allow: mooncore.Public, Handler: failing(mooncore.Errorf(mooncore.CodeAlreadyExists, "taken"))},
-			{Name: "plain", Allow: mooncore.Public, Handler: failing(errors.New("secret cause"))},
-			{Name: "wrapped", Allow: mooncore.Public, Handler: failing(fmt.Errorf("db: %w", context.DeadlineExceeded))},
-			{Name: "canceled", Allow: mooncore.Public, Handler: failing(context.Canceled)},
-			{Name: "fields", Allow: mooncore.Public, Handler: failing(errors.Join(mooncore.FieldError("x", "is odd"), mooncore.FieldError("y", "is even")))},
-			{Name: "bare", Allow: mooncore.Public, Handler: failing(&mooncore.Error{Code: mooncore.CodeNotFound})},
-			{Name: "panic", Allow: mooncore.Public, Handler: panicking("boom")},
-			{Name: "panic.nil", Allow: mooncore.Public, Handler: panicking(nil)},
-			{Name: "panic.error", Allow: mooncore.Public, Handler: panicking(mooncore.Errorf(mooncore.CodeNotFound, "not for clients"))},
-			{Name: "no.json", Allow: mooncore.Public, Handler: mooncore.Func(func(context.Context, struct{}) (any, error) { return brokenJSON{}, nil })},
-		},
-	}}})
-	user := mooncore.Identity{User: "alice", Tenant: "t", Roles: []string{"user"}}
-	validation := func(fields map[string][]string) *mooncore.Error {
-		return &mooncore.Error{Code: mooncore.CodeValidationFailed, Message: "validation_failed", Fields: fields}
-	}
-	internal := &mooncore.Error{Code: mooncore.CodeInternal, Message: "Internal Server Error"}
-	for _, test := range []struct {
-		name   string
-		as     mooncore.Identity
-		action string
-		params string
-		result string
-		err    *mooncore.Error
-	}{
-		{name: "result", action: "add", params: `{"a":1,"b":2}`, result: "3"},
-		{name: "unknown keys pass", action: "add", params: `{"a":1,"b":2,"c":3}`, result: "3"},
-		{name: "all faults at once", action: "add", params: `{"b":0}`,
-			err: validation(map[string][]string{"a": {"is required"}, "b": {"must be at least 1"}})},
-		{name: "wrong type", action: "add", params: `{"a":"x","b":2}`, err: validation(map[string][]string{"a": {"must be an integer"}})},
-		{name: "unknown name", action: "nope", err: &mooncore.Error{Code: mooncore.CodeNotFound, Message: "Undefined action"}},
-		{name: "stranger", action: "user.only", params: `{}`, err: &mooncore.Error{Code: mooncore.CodeUnauthenticated, Message: "Access denied"}},
-		{name: "user", as: user, action: "user.only", params: `{"a":1,"b":2}`, result: "3"},
-		{name: "authenticated", as: user, action: "anyone", params: `{"a":1,"b":2}`, result: "3"},
-		{name: "lacks the role, learns nothing of the input", as: user, action: "admin.only", params: `{}`,
-			err: &mooncore.Error{Code: mooncore.CodePermissionDenied, Message: "Access denied"}},
-		{name: "override", action: "forced", params: `{"a":2,"b":"what the client says"}`, result: "42"},
-		{name: "too large", action: "small", params: `{"a":1,"b":2,"c":"` + strings.Repeat("x", 40) + `"}`,
-			err: &mooncore.Error{Code: mooncore.CodeTooLarge, Message: "Payload too large"}},
-		{name: "own error", action: "own", err: &mooncore.Error{Code: mooncore.CodeAlreadyExists, Message: "taken"}},
-		{name: "plain error", action: "plain", err: internal},
-		{name: "deadline", action: "wrapped", err: &mooncore.Error{Code: mooncore.CodeDeadlineExceeded, Message: "Deadline exceeded"}},
-		{name: "canceled", action: "canceled", err: &mooncore.Error{Code: mooncore.CodeCanceled, Message: "Canceled"}},
-		{name: "joined faults", action: "fields", err: validation(map[string][]string{"x": {"is odd"}, "y": {"is even"}})},
-		{name: "code alone", action: "bare", err: &mooncore.Error{Code: mooncore.CodeNotFound, Message: "Not found"}},
-		{name: "panic", action: "panic", err: internal},
-		{name: "panic of nil", action: "panic.nil", err: internal},
-		{name: "panic of an Error", action: "panic.error", err: internal},
-		{name: "result without JSON", action: "no.json", err: internal},
-	} {
-		for transport, call := range transports(t, srv, test.as) {
-			if transport == "go" && test.name == "result without JSON" {
-				continue // a Go call gets the value itself
-			}
-			t.Run(test.name+"/"+transport, func(t *testing.T) {
-				params := json.RawMessage(test.params)
-				if len(params) == 0 {
-					params = json.RawMessage("{}")
-				}
-				var result json.RawMessage
-				err := call(test.action, params, &result)
-				if test.err == nil {
-					if err != nil || string(result) != test.result {
-						t.Fatalf("got %s, %v, want %s", result, err, test.result)
-					}
-					return
-				}
-				got, ok := errors.AsType[*mooncore.Error](err)
-				if !ok {
-					t.Fatalf("got %s, %v, want %v", result, err, test.err)
-				}
-				if got.Code != test.err.Code || transport != "go" && got.Message != test.err.Message || !reflect.DeepEqual(got.Fields, test.err.Fields) {
-					t.Errorf("got %#v, want %#v", got, test.err)
-				}
-				if transport != "go" && strings.Contains(err.Error(), "secret") {
-					t.Errorf("the cause reached the client: %v", err)
-				}
+	srv := mooncoretest.New(t, calltest.Config())
+	for _, transport := range []string{"http", "ws", "go"} {
+		t.Run(transport, func(t *testing.T) {
+			calltest.Run(t, transport != "go", func(t *testing.T, id mooncore.Identity) calltest.Caller {
+				return transports(t, srv, id)[transport]
 			})
-		}
+		})
 	}
 }
 

@@ -23,7 +23,11 @@ func TestDependencies(t *testing.T) {
 			"github.com/go-redis",
 			"github.com/gomodule/redigo",
 			root + "/devtools",
+			root + "/mcpserver",
 			root + "/mooncoretest",
+		}},
+		{pkg: root + "/examples/hello", forbidden: []string{
+			"testing", "github.com/modelcontextprotocol", root + "/devtools", root + "/mcpserver", root + "/mooncoretest",
 		}},
 		{pkg: root + "/ws", forbidden: []string{root + "$", root + "/registry", root + "/pubsub", "testing"}},
 		{pkg: root + "/registry", forbidden: []string{root + "$", root + "/ws", root + "/pubsub", "testing"}},

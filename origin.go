@@ -184,8 +184,11 @@ func (p originPolicy) cors() *cors.Cors {
 		AllowedMethods: []string{
 			http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodHead,
 		},
-		AllowedHeaders:   []string{"Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id", "Traceparent", "Tracestate"},
-		ExposedHeaders:   []string{"X-Request-Id", "Retry-After"},
+		AllowedHeaders: []string{
+			"Authorization", "Content-Type", "Idempotency-Key", "X-Request-Id", "Traceparent", "Tracestate",
+			"Mcp-Protocol-Version", "Mcp-Session-Id", "Mcp-Method", "Mcp-Name",
+		},
+		ExposedHeaders:   []string{"X-Request-Id", "Retry-After", "Mcp-Session-Id"},
 		AllowCredentials: true, // each origin is listed by name
 		MaxAge:           600,
 	})

@@ -294,7 +294,7 @@ func TestCORS(t *testing.T) {
 		t.Error("TRACE or an unknown header is allowed")
 	}
 	h := serve(p, originRequest("POST", "api.example", "Origin: https://app.example"))
-	if got := h.Get("Access-Control-Expose-Headers"); got != "X-Request-Id, Retry-After" {
+	if got := h.Get("Access-Control-Expose-Headers"); got != "X-Request-Id, Retry-After, Mcp-Session-Id" {
 		t.Errorf("exposed %q", got)
 	}
 }

@@ -31,7 +31,8 @@ type Request struct {
 	// ID is the request id. Call makes one when it is empty.
 	ID string
 
-	// Source is "http", "ws" or "go". Call sets it to "go", but keeps what only a program can have put there, such as "cron".
+	// Source is "http", "ws" or "go", or what a [Server.TransportHandler] is for, such as "mcp". Call sets it to "go", but keeps what only
+	// a program can have put there, such as "cron".
 	Source string
 
 	// RemoteAddr is the client's address; the zero Addr when the call came by Go. Call leaves it as it is.
@@ -45,6 +46,7 @@ type Request struct {
 
 	query, path []form.Pair // laid below and above Params once the action is known
 	readOnly    bool        // the method promises to change nothing
+	entered     bool        // its transport holds the gate open
 	size        int64       // bytes of a body whose Params are shorter, such as a form with files
 	rayID       json.RawMessage
 	result      json.RawMessage // for Observers

@@ -36,7 +36,11 @@ var imports = map[string]string{
 	"strings": "strings", "synctest": "testing/synctest", "testing": "testing", "time": "time", "tls": "crypto/tls",
 	"mooncore":     "github.com/mooncore/mooncore",
 	"mooncoretest": "github.com/mooncore/mooncore/mooncoretest",
+	"mcpserver":    "github.com/mooncore/mooncore/mcpserver",
 }
+
+// modules are the directories of the modules, beside the root's, that code may import.
+var modules = []string{"mcpserver"}
 
 // checkCode compiles the Go code of documents in a module of its own, and runs its tests.
 func checkCode(root, dir string, docs []*document) (faults []string) {
@@ -94,22 +98,28 @@ func packageName(doc string) string {
 	return strings.ToLower(regexp.MustCompile(`\W`).ReplaceAllString(name, ""))
 }
 
-// writeModule makes a module that has what the root has, and the root.
+// writeModule makes a module that has what the root has, the root, and the modules.
 func writeModule(root, dir string) error {
 	mod, err := os.ReadFile(filepath.Join(root, "go.mod"))
 	if err != nil {
 		return err
 	}
-	text := regexp.MustCompile(`(?m)^module .*$`).ReplaceAllString(string(mod), "module example.com/docs")
-	text += "\nrequire github.com/mooncore/mooncore v0.0.0\nreplace github.com/mooncore/mooncore => " + root + "\n"
-	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(text), 0o644); err != nil {
+	var b strings.Builder
+	b.WriteString(regexp.MustCompile(`(?m)^module .*$`).ReplaceAllString(string(mod), "module example.com/docs"))
+	var sums []byte
+	for _, m := range append([]string{""}, modules...) {
+		path := strings.TrimSuffix("github.com/mooncore/mooncore/"+m, "/")
+		fmt.Fprintf(&b, "\nrequire %s v0.0.0\nreplace %s => %s\n", path, path, filepath.Join(root, m))
+		sum, err := os.ReadFile(filepath.Join(root, m, "go.sum"))
+		if err != nil {
+			return err
+		}
+		sums = append(sums, sum...)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "go.mod"), []byte(b.String()), 0o644); err != nil {
 		return err
 	}
-	sum, err := os.ReadFile(filepath.Join(root, "go.sum"))
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(dir, "go.sum"), sum, 0o644)
+	return os.WriteFile(filepath.Join(dir, "go.sum"), sums, 0o644)
 }
 
 func writeProgram(b *block) error {
