@@ -75,7 +75,7 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 }
 
 // connect answers the handshake and registers the connection. If it fails, the response has been written.
-func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id Identity) (*Conn, error) {
+func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id *Identity) (*Conn, error) {
 	c := &Conn{
 		server: s, pool: p, id: strings.Clone(newID()), addr: s.proxies.client(r), host: r.Host, remote: r.RemoteAddr, since: time.Now(),
 	}
@@ -127,7 +127,7 @@ func newConnections(s *Server) *ws.Group {
 func connOf(c *ws.Conn) *Conn { return c.Handler().(socket).Conn }
 
 // register makes a connection known, if there is a place for it.
-func (s *Server) register(c *Conn, id Identity) error {
+func (s *Server) register(c *Conn, id *Identity) error {
 	p := c.pool
 	if id.User == "" {
 		if !p.admit(anonTenant, s.cfg.Limits.AnonConns, func() { c.member = p.conns.Add(anonTenant, c) }) {

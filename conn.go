@@ -186,12 +186,12 @@ func (c *Conn) deliver(frame *ws.Prepared, now int64) {
 // authenticate makes id the connection's identity. With the same app, tenant, user and scope, the channels that id may still
 // be in stay, so that a refreshed token loses no event; else all of the old ones are left first. It reports false, and changes
 // nothing, when the tenant has no place for another connection or the broker is away.
-func (c *Conn) authenticate(ctx context.Context, id Identity) bool {
+func (c *Conn) authenticate(ctx context.Context, id *Identity) bool {
 	own := userChannel(id.User)
 	if !c.hold(ctx, id.Tenant, own) {
 		return false
 	}
-	old, left, ok := c.become(&id, c.allowed(ctx, &id))
+	old, left, ok := c.become(id, c.allowed(ctx, id))
 	if !ok {
 		c.release(id.Tenant, own)
 		return false

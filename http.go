@@ -102,7 +102,7 @@ type callRoute struct {
 
 // serveCall answers one call over HTTP.
 func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRoute) {
-	c := new(httpCall)
+	c := &httpCall{identity: nobody}
 	req := requests.Get().(*Request)
 	c.req, req.ctx = req, &c.ctx
 	req.Action, req.Source, req.ID, req.RemoteAddr = route.action, "http", requestID(r), s.proxies.client(r)
@@ -141,19 +141,16 @@ func (s *Server) serveCall(w http.ResponseWriter, r *http.Request, route callRou
 		*body = result
 		bodies.Put(body)
 	}
-	identity := nobody
-	if req.Identity.User != "" {
-		identity = new(req.Identity)
-	}
-	req.recycle(identity)
+	req.recycle(c.identity)
 }
 
 // An httpCall is what a call over HTTP needs besides its Request, in one allocation.
 type httpCall struct {
-	req     *Request
-	ctx     callContext
-	header  [1]string // of X-Request-Id
-	bounded bool      // the time for the body is
+	req      *Request
+	ctx      callContext
+	identity *Identity // the caller
+	header   [1]string // of X-Request-Id
+	bounded  bool      // the time for the body is
 }
 
 // bodies are kept for results; one that grew past maxPooled is left to the garbage collector.
@@ -198,7 +195,7 @@ func (s *Server) readCall(w http.ResponseWriter, r *http.Request, c *httpCall, r
 	if err != nil {
 		return err
 	}
-	req.Identity = id
+	req.Identity, c.identity = *id, id
 	if r.URL.RawQuery != "" {
 		if req.query, err = form.ParseQuery(r.URL.RawQuery); err != nil {
 			return Errorf(CodeInvalidArgument, "query: %v", err)
@@ -415,18 +412,26 @@ func pathPairs(r *http.Request) []form.Pair {
 
 // Authenticate says who sent r, as for any call: the zero Identity for nobody, an error for a credential that is no good.
 func (s *Server) Authenticate(r *http.Request) (Identity, error) {
-	token, err := bearerToken(r.Header)
+	id, err := s.requester(r)
 	if err != nil {
 		return Identity{}, err
+	}
+	return *id, nil
+}
+
+func (s *Server) requester(r *http.Request) (*Identity, error) {
+	token, err := bearerToken(r.Header)
+	if err != nil {
+		return nil, err
 	}
 	return s.authenticate(r, token)
 }
 
-// identify is Authenticate, but that Config.LegacyAuth takes a credential that is no good for none.
-func (s *Server) identify(r *http.Request) (Identity, error) {
-	id, err := s.Authenticate(r)
+// identify returns who sent r. Config.LegacyAuth takes a credential that is no good for none.
+func (s *Server) identify(r *http.Request) (*Identity, error) {
+	id, err := s.requester(r)
 	if err != nil && s.cfg.LegacyAuth && CodeOf(err) == CodeUnauthenticated {
-		return Identity{}, nil
+		return nobody, nil
 	}
 	return id, err
 }

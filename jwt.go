@@ -286,29 +286,29 @@ func (t *tokens) String() string {
 
 // verify returns whom the token names. Its error is an [*Error] with CodeUnauthenticated, whose cause never holds the token.
 //
-// Callers share Roles and Claims of the Identity: they must not change them.
-func (t *tokens) verify(token string) (Identity, error) {
+// Callers share the Identity: they must not change it, nor its Roles and Claims.
+func (t *tokens) verify(token string) (*Identity, error) {
 	if len(token) > maxTokenSize {
-		return Identity{}, errTokenSize
+		return nil, errTokenSize
 	}
 	v := t.cache.get(token)
 	cached := v != nil
 	if !cached {
 		var err error
 		if v, err = t.read(token); err != nil {
-			return Identity{}, &Error{Code: CodeUnauthenticated, Message: textInvalidToken, Err: err}
+			return nil, &Error{Code: CodeUnauthenticated, Message: textInvalidToken, Err: err}
 		}
 	}
 	if err := t.current(v); err != nil {
 		if cached {
 			t.cache.drop(token)
 		}
-		return Identity{}, err
+		return nil, err
 	}
 	if !cached {
 		t.cache.put(token, v)
 	}
-	return v.id, nil
+	return &v.id, nil
 }
 
 // current checks what changes with time. It runs for cached tokens too.
@@ -330,16 +330,16 @@ func (t *tokens) revoke(r Revocation) { t.revocations.add(t.fullRevocation(r), t
 
 // refuses reports whether id may not come in any more: its token is revoked, or, of what Config.Authenticate said, its TokenID.
 // Such an Identity has no iat: the revocation of a user ends the connections of that moment, and the program refuses new ones.
-func (t *tokens) refuses(id Identity) bool {
+func (t *tokens) refuses(id *Identity) bool {
 	if !id.token {
-		return id.TokenID != "" && t.revoked(Identity{TokenID: id.TokenID})
+		return id.TokenID != "" && t.revoked(&Identity{TokenID: id.TokenID})
 	}
 	return t.revoked(id)
 }
 
 // revoked reports whether the token that id came with is refused by now. An Identity that came with no token counts as issued
 // before all revocations of its user.
-func (t *tokens) revoked(id Identity) bool { return t.revokedAt(&id, time.Now()) }
+func (t *tokens) revoked(id *Identity) bool { return t.revokedAt(id, time.Now()) }
 
 func (t *tokens) revokedAt(id *Identity, now time.Time) bool {
 	return t.revocations.covers(id.TokenID, userKey{id.App, id.Tenant, id.User}, id.issued, now)

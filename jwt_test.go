@@ -98,7 +98,7 @@ func TestVerifyRecorded(t *testing.T) {
 					t.Fatal(err)
 				}
 				good++
-				if _, err := tok.sign(id); err == nil {
+				if _, err := tok.sign(*id); err == nil {
 					t.Error("a server that only verifies signed")
 				}
 				if r.Solved == nil { // the forged ones, whose record does not say
@@ -198,7 +198,7 @@ func TestSign(t *testing.T) {
 					!slices.Equal(id.Roles, []string{"user", "editor"}) || id.Expires.Unix() != now+18*3600 || id.issued != now {
 					t.Errorf("identity %+v", id)
 				}
-				again, err := tok.sign(id) // as a program does that refreshes tokens
+				again, err := tok.sign(*id) // as a program does that refreshes tokens
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -49,7 +49,7 @@ func TestRevoke(t *testing.T) {
 				tok := testTokens(t, JWTConfig{PrivateKey: Secret(privatePEM(testECDSA()))})
 				token := noError(tok.sign(Identity{User: "a", App: "myapp", Tenant: "t1"}))
 				id := noError(tok.verify(token)) // so it is in the cache
-				test.revoke(tok, id)
+				test.revoke(tok, *id)
 				time.Sleep(test.wait)
 				if got := tok.revoked(id); got != test.want {
 					t.Errorf("revoked = %v, want %v", got, test.want)
@@ -112,13 +112,13 @@ func TestRevokedFromTheStart(t *testing.T) {
 			id   Identity
 			want bool
 		}{
-			{one, true},
+			{*one, true},
 			{Identity{App: "myapp", User: "b", issued: time.Now().Unix()}, true},
 			{Identity{App: "myapp", User: "b", issued: time.Now().Unix() + 1}, false},
 			{Identity{App: "myapp", User: "b"}, true}, // came with no token
 			{Identity{App: "myapp", User: "c"}, false},
 		} {
-			if got := tok.revoked(test.id); got != test.want {
+			if got := tok.revoked(&test.id); got != test.want {
 				t.Errorf("revoked(%+v) = %v", test.id, got)
 			}
 		}

@@ -148,7 +148,7 @@ func (s socket) jwt(token string) {
 	id, err := s.server.authenticate(r.WithContext(s.ws.Context()), token)
 	var claims []byte
 	if err == nil && id.User != "" {
-		if claims, err = encode(claimsOf(&id)); err != nil {
+		if claims, err = encode(claimsOf(id)); err != nil {
 			err = fmt.Errorf("the claims have no JSON: %w", err)
 		}
 	}

@@ -52,7 +52,7 @@ func (s *Server) readTransport(w http.ResponseWriter, r *http.Request, req *Requ
 	if err != nil {
 		return nil, err
 	}
-	req.Identity = id
+	req.Identity = *id
 	if r.Body == nil || r.Body == http.NoBody {
 		return nil, nil
 	}
