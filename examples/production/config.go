@@ -106,7 +106,7 @@ func newConfig(s settings, store *store, log *slog.Logger) mooncore.Config {
 		Checks:         map[string]func(context.Context) error{"database": store.check},
 		// Extensions run before the server listens: nothing is served on an old schema.
 		Extensions: []mooncore.Extension{func(*mooncore.Server) error { return store.migrate(context.Background(), log) }},
-		JWT:        mooncore.JWTConfig{Lifetime: 12 * time.Hour, MaxLifetime: 24 * time.Hour},
+		JWT:        mooncore.JWTConfig{Issuer: "tasks", Lifetime: 12 * time.Hour, MaxLifetime: 24 * time.Hour},
 		Limits: mooncore.Limits{
 			Timeout:         10 * time.Second,
 			MaxBytes:        64 << 10,         // a task is small
