@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,10 @@ func newBenchServer(tb testing.TB, log slog.Handler, middleware ...mooncore.Midd
 			{Name: "typed", Allow: mooncore.Public, Handler: mooncore.Func(
 				func(_ context.Context, in task) (task, error) { return in, nil })},
 			{Name: "mine", Allow: mooncore.Authenticated, Handler: raw},
+			{Name: "rate", Allow: mooncore.Public, Handler: raw, Rate: mooncore.PerUser(1_000_000_000, time.Hour)},
+			{Name: "concurrency", Allow: mooncore.Public, Handler: raw, Concurrency: 100},
+			{Name: "idempotency", Allow: mooncore.Public, Handler: raw, Idempotency: time.Hour},
+			{Name: "logged", Allow: mooncore.Public, Handler: raw, LogParams: []string{"title"}},
 		}}},
 	})
 	if err != nil {
@@ -91,6 +96,37 @@ func BenchmarkCall(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				if _, err := srv.Call(b.Context(), &mooncore.Request{Action: bench.action, Params: params, ID: "x"}); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
+	}
+}
+
+// BenchmarkPolicy is Server.Call of an action with each policy beside one without. An idempotency key that is new each time makes the
+// store forget; with one and the same key, all but the first call are retries.
+func BenchmarkPolicy(b *testing.B) {
+	params := json.RawMessage(taskJSON)
+	for _, bench := range []struct {
+		name, action string
+		key          func(i int) string
+	}{
+		{"none", "raw", nil},
+		{"rate", "rate", nil},
+		{"concurrency", "concurrency", nil},
+		{"idempotency without key", "idempotency", nil},
+		{"idempotency", "idempotency", func(i int) string { return strconv.Itoa(i) }},
+		{"idempotency, retry", "idempotency", func(int) string { return "k" }},
+	} {
+		b.Run(bench.name, func(b *testing.B) {
+			srv := newBenchServer(b, nil)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				req := &mooncore.Request{Action: bench.action, Params: params, ID: "x"}
+				if bench.key != nil {
+					req.IdempotencyKey = bench.key(i)
+				}
+				if _, err := srv.Call(b.Context(), req); err != nil {
 					b.Fatal(err)
 				}
 			}
@@ -199,6 +235,9 @@ func TestHTTPAllocations(t *testing.T) {
 		{"raw", "raw", false, nil, 3},                                     // the call, the body, the result as any
 		{"RS256", "mine", true, nil, 3},                                   // the same
 		{"typed", "typed", false, nil, 8},                                 // and the struct, its string, its list and two strings in that
+		{"rate", "rate", false, nil, 3},                                   // a policy costs no allocation
+		{"concurrency", "concurrency", false, nil, 3},                     //
+		{"idempotency without key", "idempotency", false, nil, 3},         //
 		{"logged", "raw", false, slog.NewJSONHandler(io.Discard, nil), 4}, // and attributes past those that a slog.Record has room for
 	} {
 		t.Run(tt.name, func(t *testing.T) {

@@ -58,7 +58,7 @@ func nothing(context.Context, struct{}) (any, error) { return nil, nil }
 // goodConfig is one that Check has nothing against.
 func goodConfig(t testing.TB) Config {
 	return Config{
-		Routers: []Router{{Actions: []Action{{Name: "a", Allow: Public, Handler: Func(nothing)}}}},
+		Routers: []Router{{Actions: []Action{{Name: "a", Allow: Public, Handler: Func(nothing), ReadOnly: true}}}},
 		Logger:  slog.New(slog.NewTextHandler(new(bytes.Buffer), nil)),
 		JWT: JWTConfig{
 			Issuer: "https://api.example.com", PrivateKey: ecPEM(t),
@@ -141,7 +141,7 @@ func TestCheck(t *testing.T) {
 		{"messages larger than memory", func(c *Config, _ *machine) { c.Limits.MaxBytes = 400 << 20 }, "memory_per_client", SeverityFatal,
 			"Limits: one WebSocket can make the server hold 1.2 GiB: three messages of the largest MaxBytes, 400 MiB, and 527 KiB in queues. The process may have 900 MiB (GOMEMLIMIT)."},
 		{"an action's messages", func(c *Config, _ *machine) {
-			c.Routers = []Router{{Actions: []Action{{Name: "a", Allow: Public, Handler: Func(nothing), MaxBytes: 100 << 20}}}}
+			c.Routers = []Router{{Actions: []Action{{Name: "a", Allow: Public, Handler: Func(nothing), ReadOnly: true, MaxBytes: 100 << 20}}}}
 		}, "memory_per_client", SeverityWarning, "which 3 clients can fill"},
 		{"messages without limit", func(c *Config, _ *machine) { c.Limits.MaxBytes = -1 }, "unlimited_messages", SeverityFatal, "Limits.MaxBytes: it is off"},
 		{"messages without limit on an unknown machine", func(c *Config, m *machine) { c.Limits.MaxBytes, m.memory = -1, memory{} }, "unlimited_messages", SeverityFatal, "Limits.MaxBytes: it is off"},
@@ -152,6 +152,16 @@ func TestCheck(t *testing.T) {
 		{"descriptors", func(c *Config, m *machine) { m.descriptors = 2048 }, "few_descriptors", SeverityWarning, "Limits.Conns: it is 3000, and the process may have 2048 descriptors"},
 		{"hardly any descriptors", func(c *Config, m *machine) { c.Limits.Conns, m.descriptors = 200, 256 }, "few_descriptors", SeverityWarning, "Limits.Conns: it is 200, since"},
 		{"limits off", func(c *Config, _ *machine) { c.Limits.Timeout, c.Limits.IdleTimeout = -1, -1 }, "limits_off", SeverityWarning, "Limits.Timeout, Limits.IdleTimeout: off"},
+		{"unlimited actions", func(c *Config, _ *machine) {
+			a := Action{Allow: Public, Handler: Func(nothing)}
+			var actions []Action
+			for _, name := range []string{"login", "b", "c", "d", "e", "f"} {
+				a.Name = name
+				actions = append(actions, a)
+			}
+			a.Name, a.Rate = "limited", PerAddress(1, time.Minute)
+			c.Routers = []Router{{Actions: append(actions, a)}}
+		}, "unlimited_actions", SeverityInfo, "Rate: 6 actions without one, which everybody may call and which may change something: login, b, c, d, e, …"},
 		{"strangers", func(c *Config, _ *machine) { c.Limits.AnonConns = 0 }, "anonymous_connections", SeverityInfo, "Limits.AnonConns, Limits.AuthTimeout: "},
 		{"no drain delay", func(c *Config, _ *machine) { c.DrainDelay = -1 }, "short_drain_delay", SeverityWarning, "DrainDelay: it is 0s"},
 		{"slow shutdown", func(c *Config, _ *machine) { c.ShutdownTimeout = time.Minute }, "shutdown_timeout", SeverityWarning, "ShutdownTimeout: it is 1m0s"},

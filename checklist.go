@@ -170,6 +170,9 @@ func (c *Config) checkTokens(l *checklist) {
 	}
 }
 
+// namedActions is how many actions a finding names.
+const namedActions = 5
+
 // checkClients is about who may call.
 func (c *Config) checkClients(l *checklist) {
 	for i, text := range c.Origins {
@@ -198,6 +201,24 @@ func (c *Config) checkClients(l *checklist) {
 				"Clients there write X-Forwarded-For themselves, and so choose the address that limits and logs know them by.",
 				"List the addresses of your proxies alone, such as 10.0.0.0/8.")
 		}
+	}
+	var open []string
+	for _, r := range c.Routers {
+		for _, a := range r.Actions {
+			if a.Allow.kind == accessPublic && !a.ReadOnly && a.Rate.by == rateUnset && a.Concurrency == 0 {
+				open = append(open, a.Name)
+			}
+		}
+	}
+	if n := len(open); n > 0 {
+		more := ""
+		if n > namedActions {
+			open, more = open[:namedActions], ", …"
+		}
+		l.note("unlimited_actions", fmt.Sprintf("Rate: %s without one, which everybody may call and which may change something: %s.",
+			plural(n, "action"), strings.Join(open, ", ")+more),
+			"One client can call it as fast as it sends: guess passwords, fill a database, keep the processors busy.",
+			"Set Rate, such as mooncore.PerAddress(10, time.Minute), or Concurrency; ReadOnly, if it changes nothing.")
 	}
 	if c.Limits.AnonConns == noLimit && c.Limits.AuthTimeout <= 0 {
 		l.note("anonymous_connections", "Limits.AnonConns, Limits.AuthTimeout: neither is set, so WebSockets of strangers may stay, as many as Limits.Conns.",
@@ -296,6 +317,7 @@ func (c *Config) checkLimits(l *checklist, m machine) {
 	}{
 		{"Timeout", c.Limits.Timeout < 0}, {"SendBytes", c.Limits.SendBytes == noLimit}, {"Channels", c.Limits.Channels == noLimit},
 		{"Calls", c.Limits.Calls == noLimit}, {"IdleTimeout", c.Limits.IdleTimeout < 0}, {"Conns", c.Limits.Conns == noLimit && m.descriptors > 0},
+		{"IdempotencyBytes", c.Limits.IdempotencyBytes == noLimitBytes},
 	} {
 		if limit.off {
 			off = append(off, "Limits."+limit.field)

@@ -458,6 +458,17 @@ func scalarsOf(input *spec) map[string]scalarKind {
 	return scalars
 }
 
+func fieldsOf(input *spec) map[string]*spec {
+	if input.set == nil {
+		return nil
+	}
+	fields := make(map[string]*spec, len(input.set.fields))
+	for i := range input.set.fields {
+		fields[input.set.fields[i].name] = &input.set.fields[i].spec
+	}
+	return fields
+}
+
 // jsonKind is the only kind of JSON that the value can have, or 0.
 func (s *spec) jsonKind() strictjson.Kind {
 	switch s.kind {

@@ -162,6 +162,10 @@ type Limits struct {
 
 	// AnonConns are those that have not authenticated. Past it, upgrades without a token get 503. Default none.
 	AnonConns int
+
+	// IdempotencyBytes is the memory for outcomes that [Action].Idempotency keeps, of all actions together. Past it the oldest
+	// are forgotten, which is logged. Default 64 MiB.
+	IdempotencyBytes int64
 }
 
 // What stands for "no limit" after withDefaults: far away, but sums and products of it don't overflow. A time without limit
@@ -200,6 +204,7 @@ func (l Limits) withDefaults() Limits {
 	l.IdleTimeout = cmp.Or(l.IdleTimeout, 60*time.Second)
 	l.MaxBytes = limitOr(l.MaxBytes, 1<<20, noLimitBytes)
 	l.SendBytes = limitOr(l.SendBytes, 256<<10, noLimit)
+	l.IdempotencyBytes = limitOr(l.IdempotencyBytes, 64<<20, noLimitBytes)
 	l.Channels = limitOr(l.Channels, 128, noLimit)
 	l.Calls = limitOr(l.Calls, 1, noLimit)
 	l.FramesPerSecond = limitOr(l.FramesPerSecond, noLimit, noLimit)

@@ -18,6 +18,7 @@ func TestConfigDefaults(t *testing.T) {
 	wantLimits := Limits{
 		Timeout: 30 * time.Second, MaxBytes: 1 << 20, SendBytes: 256 << 10, Channels: 128, Calls: 1,
 		IdleTimeout: 60 * time.Second, FramesPerSecond: noLimit, Conns: conns, TenantConns: noLimit, AnonConns: noLimit,
+		IdempotencyBytes: 64 << 20,
 	}
 	if c.Limits != wantLimits {
 		t.Errorf("Limits = %+v, want %+v", c.Limits, wantLimits)
@@ -39,7 +40,7 @@ func TestConfigDefaults(t *testing.T) {
 func TestConfigKeepsWhatIsSet(t *testing.T) {
 	l := Limits{
 		Timeout: 1, MaxBytes: 2, SendBytes: 3, Channels: 4, Calls: 5, AuthTimeout: 6, IdleTimeout: 7, FramesPerSecond: 8, Conns: 9,
-		TenantConns: 10, AnonConns: 11,
+		TenantConns: 10, AnonConns: 11, IdempotencyBytes: 12,
 	}
 	log := slog.New(slog.DiscardHandler)
 	c := Config{Addr: ":1", Logger: log, Limits: l, Pools: []string{"a", "b"}, ShutdownTimeout: time.Minute}.withDefaults()
@@ -51,11 +52,11 @@ func TestConfigKeepsWhatIsSet(t *testing.T) {
 func TestNegativeLimits(t *testing.T) {
 	l := Limits{
 		Timeout: -1, MaxBytes: -1, SendBytes: -1, Channels: -1, Calls: -1, AuthTimeout: -1, IdleTimeout: -1, FramesPerSecond: -1,
-		Conns: -1, TenantConns: -1, AnonConns: -1,
+		Conns: -1, TenantConns: -1, AnonConns: -1, IdempotencyBytes: -1,
 	}.withDefaults()
 	want := Limits{
 		Timeout: -1, MaxBytes: noLimitBytes, SendBytes: noLimit, Channels: noLimit, Calls: noLimit, AuthTimeout: -1, IdleTimeout: -1,
-		FramesPerSecond: noLimit, Conns: noLimit, TenantConns: noLimit, AnonConns: noLimit,
+		FramesPerSecond: noLimit, Conns: noLimit, TenantConns: noLimit, AnonConns: noLimit, IdempotencyBytes: noLimitBytes,
 	}
 	if l != want {
 		t.Errorf("got %+v, want %+v", l, want)

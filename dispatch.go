@@ -12,13 +12,19 @@ import (
 	"github.com/mooncore/mooncore/internal/form"
 )
 
-// call takes a call through the whole chain: route by app, access, timeout, params, middleware, handler. It is the only path
+// call takes a call through the whole chain: route by app, access, rate, timeout, params, idempotency, concurrency, middleware,
+// handler. It is the only path
 // to a handler. Whoever calls it has the gate open, and answers and logs what it returns.
 func (s *Server) call(ctx context.Context, req *Request, start time.Time) (any, error) {
 	if err := s.step(ctx, req, "access", s.admit); err != nil {
 		return nil, err
 	}
 	action := req.action
+	if action.Rate.by != rateUnset {
+		if err := s.step(ctx, req, "rate", s.checkRate); err != nil {
+			return nil, err
+		}
+	}
 	switch {
 	case action.timeout <= 0:
 	case len(s.cfg.Observers) == 0:
@@ -106,6 +112,27 @@ func (s *Server) route(req *Request) (*actionState, error) {
 		}
 	}
 	return nil, errUndefinedAction
+}
+
+// checkRate takes a call from its caller's budget.
+func (s *Server) checkRate(req *Request) error {
+	limit := req.action.Rate
+	if wait := s.rates.wait(limit, limit.key(req.action.number, req), time.Now()); wait > 0 {
+		return &Error{Code: CodeRateLimited, Message: CodeRateLimited.text(), RetryAfter: wait}
+	}
+	return nil
+}
+
+// concurrent wraps an action, so that at most Concurrency calls run.
+func concurrent(action *actionState, next Next) Next {
+	most := int64(action.Concurrency)
+	return func(ctx context.Context, req *Request) (any, error) {
+		defer action.running.Add(-1)
+		if action.running.Add(1) > most {
+			return nil, errRateLimited
+		}
+		return next(ctx, req)
+	}
 }
 
 // prepare lays query and overrides around the params, then validates and decodes them.

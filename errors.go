@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 )
 
 // An Error is a failure whose text the client may read. PROTOCOL.md section 2 says how it looks on the wire.
@@ -21,6 +22,10 @@ type Error struct {
 
 	// LogID goes to the client, who can quote it to support.
 	LogID string
+
+	// RetryAfter goes to clients over HTTP as the header Retry-After, in seconds, rounded up, for CodeRateLimited and
+	// CodeUnavailable. Default 1s.
+	RetryAfter time.Duration
 
 	// Err is the cause. It is logged once and never sent.
 	Err error
@@ -177,6 +182,7 @@ var (
 	errOrigin               = &Error{Code: CodePermissionDenied, Message: "Origin not allowed"}
 	errHost                 = &Error{Code: CodePermissionDenied, Message: "Host not allowed"}
 	errMethodNotAllowed     = &Error{Code: CodeMethodNotAllowed, Message: CodeMethodNotAllowed.text()}
+	errRateLimited          = &Error{Code: CodeRateLimited, Message: CodeRateLimited.text()}
 	errTooLarge             = &Error{Code: CodeTooLarge, Message: CodeTooLarge.text()}
 	errUnsupportedMediaType = &Error{Code: CodeUnsupportedMediaType, Message: CodeUnsupportedMediaType.text()}
 	errStarting             = &Error{Code: CodeUnavailable, Message: "Starting"}

@@ -63,6 +63,7 @@ func Func[In, Out any](fn func(ctx context.Context, in In) (Out, error)) Handler
 	out := newCompiler(true)
 	output := out.spec(reflect.TypeFor[Out](), "")
 	h := &handler{input: inputSchema(input), output: schemaOf(output), faults: c.faults, scalars: scalarsOf(input)}
+	h.fields = fieldsOf(input)
 	h.raw = reflect.TypeFor[In]() == typeRawMessage
 	h.decode = func(params json.RawMessage) (any, error) {
 		in := new(In)
@@ -94,6 +95,9 @@ type handler struct {
 
 	// call calls the function with what decode returned.
 	call func(ctx context.Context, in any) (any, error)
+
+	// fields are the top-level fields of In, by JSON name; nil if In is no struct.
+	fields map[string]*spec
 
 	// scalars are the top-level fields of In, by JSON name, whose values a query can only hold as text.
 	scalars map[string]scalarKind

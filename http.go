@@ -28,8 +28,6 @@ const (
 	kernelBody = 64 << 10
 
 	maxRequestID = 128
-
-	retryAfter = "1" // seconds
 )
 
 // ServeHTTP answers /run, /run/{action}, /ws, /livez, /readyz and /health, and passes all else to Config.Handler.
@@ -491,7 +489,8 @@ func (s *Server) writeError(w http.ResponseWriter, e *Error, requestID string, o
 	case CodeMethodNotAllowed:
 		h.Set("Allow", "POST")
 	case CodeRateLimited, CodeUnavailable:
-		h.Set("Retry-After", retryAfter)
+		seconds := max(int64((e.RetryAfter+time.Second-1)/time.Second), 1)
+		h.Set("Retry-After", strconv.FormatInt(seconds, 10))
 	}
 	if !s.gate.open() {
 		h.Set("Connection", "close")

@@ -13,7 +13,8 @@ type Observer interface {
 	// CallStart is called for each call before its access is checked. The context that it returns is the call's.
 	CallStart(ctx context.Context, req *Request) context.Context
 
-	// CallStep is called when a step of a call ended: "access", "params", "handler", and "middleware <n>.<i>" for the one with
+	// CallStep is called when a step of a call ended: "access", "params", "handler"; "rate", "idempotency" and "concurrency" for
+	// actions that have such a policy, the latter two with the duration of what is further in; and "middleware <n>.<i>" for the one with
 	// index i of the router (n is 0) or the action (1). The duration of a middleware includes what is further in.
 	CallStep(ctx context.Context, req *Request, step string, took time.Duration, err error)
 

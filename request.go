@@ -38,6 +38,10 @@ type Request struct {
 	// RemoteAddr is the client's address; the zero Addr when the call came by Go. Call leaves it as it is.
 	RemoteAddr netip.Addr
 
+	// IdempotencyKey tells retries of a call from other calls; see [Action].Idempotency. Of a call by a client it is set if the action
+	// has that. A call in Go that has one gets its result as [json.RawMessage], the first time too. Default none.
+	IdempotencyKey string
+
 	server *Server
 	conn   *Conn           // the calling connection; nil unless Source is "ws"
 	action *actionState    // what route found; nil before
@@ -52,6 +56,7 @@ type Request struct {
 	result      json.RawMessage // for Observers
 	header      http.Header     // of the HTTP request that called; else nil
 	trace       json.RawMessage // the frame's traceparent
+	replayed    bool            // another call's outcome was given
 	ctx         *callContext    // memory for the call's context, if its transport allocated some
 }
 

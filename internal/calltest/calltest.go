@@ -9,6 +9,7 @@ import (
 	"reflect"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mooncore/mooncore"
 )
@@ -25,6 +26,11 @@ func Config() mooncore.Config {
 		{Name: "anyone", Allow: mooncore.Authenticated, Handler: mooncore.Func(add)},
 		{Name: "forced", Allow: mooncore.Public, Handler: mooncore.Func(add), Override: map[string]any{"b": 40}},
 		{Name: "small", Allow: mooncore.Public, Handler: mooncore.Func(add), MaxBytes: 40},
+		{Name: "rated", Allow: mooncore.Roles("user"), Handler: mooncore.Func(add), Rate: mooncore.PerUser(1, time.Hour)},
+		{Name: "nested", Allow: mooncore.Public, Concurrency: 1, Handler: mooncore.Func(func(ctx context.Context, _ struct{}) (any, error) {
+			return mooncore.RequestFrom(ctx).Server().Call(ctx, &mooncore.Request{Action: "nested"})
+		})},
+		{Name: "once", Allow: mooncore.Roles("user"), Handler: mooncore.Func(add), Idempotency: time.Hour},
 		{Name: "own", Allow: mooncore.Public, Handler: failing(mooncore.Errorf(mooncore.CodeAlreadyExists, "taken"))},
 		{Name: "plain", Allow: mooncore.Public, Handler: failing(errors.New("secret cause"))},
 		{Name: "wrapped", Allow: mooncore.Public, Handler: failing(fmt.Errorf("db: %w", context.DeadlineExceeded))},
@@ -60,6 +66,8 @@ func panicking(v any) mooncore.Handler {
 	return mooncore.Func(func(context.Context, struct{}) (any, error) { panic(v) })
 }
 
+var rateLimited = &mooncore.Error{Code: mooncore.CodeRateLimited, Message: "Rate limited"}
+
 var internal = &mooncore.Error{Code: mooncore.CodeInternal, Message: "Internal Server Error"}
 
 func validation(fields map[string][]string) *mooncore.Error {
@@ -70,6 +78,7 @@ func validation(fields map[string][]string) *mooncore.Error {
 // are, those of a wire get what a client may see.
 func Run(t *testing.T, wire bool, dial func(t *testing.T, id mooncore.Identity) Caller) {
 	user := mooncore.Identity{User: "alice", Tenant: "t", Roles: []string{"user"}}
+	_ = dial(t, user)("rated", json.RawMessage("{}"), nil) // takes the one call that it lets through
 	for _, test := range []struct {
 		name   string
 		as     mooncore.Identity
@@ -93,6 +102,11 @@ func Run(t *testing.T, wire bool, dial func(t *testing.T, id mooncore.Identity) 
 		{name: "override", action: "forced", params: `{"a":2,"b":"what the client says"}`, result: "42"},
 		{name: "too large", action: "small", params: `{"a":1,"b":2,"c":"` + strings.Repeat("x", 40) + `"}`,
 			err: &mooncore.Error{Code: mooncore.CodeTooLarge, Message: "Payload too large"}},
+		{name: "too often", as: user, action: "rated", params: `{"a":1,"b":2}`, err: rateLimited},
+		{name: "rate comes before the params", as: user, action: "rated", params: `{}`, err: rateLimited},
+		{name: "access comes before the rate", action: "rated", err: &mooncore.Error{Code: mooncore.CodeUnauthenticated, Message: "Access denied"}},
+		{name: "too many at a time", action: "nested", err: rateLimited},
+		{name: "idempotency without a key", as: user, action: "once", params: `{"a":1,"b":2}`, result: "3"},
 		{name: "own error", action: "own", err: &mooncore.Error{Code: mooncore.CodeAlreadyExists, Message: "taken"}},
 		{name: "plain error", action: "plain", err: internal},
 		{name: "deadline", action: "wrapped", err: &mooncore.Error{Code: mooncore.CodeDeadlineExceeded, Message: "Deadline exceeded"}},

@@ -100,6 +100,8 @@ func router(databases map[string]*sql.DB) mooncore.Router {
 				Name: "task.create", Allow: user, Handler: mooncore.Func(createTask),
 				Description: "Creates a task and tells everybody in the tenant.",
 				Timeout:     2 * time.Second,
+				Rate:        mooncore.PerUser(30, time.Minute),
+				Idempotency: 24 * time.Hour,
 			},
 			{Name: "report.html", Allow: user, Handler: mooncore.Func(report), Override: map[string]any{"format": "html"}},
 			{Name: "report.pdf", Allow: admin, Handler: mooncore.Func(report), Override: map[string]any{"format": "pdf"}},
