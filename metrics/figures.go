@@ -1,0 +1,112 @@
+package metrics
+
+import (
+	"runtime"
+	"runtime/debug"
+
+	"github.com/mooncore/mooncore"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// figures are read from the server when somebody asks for them.
+type figures struct {
+	srv  *mooncore.Server
+	list []figure
+}
+
+// A figure is one number of a reading.
+type figure struct {
+	desc  *prometheus.Desc
+	typ   prometheus.ValueType
+	value func(*reading) float64
+}
+
+// A reading is what one scrape sees.
+type reading struct {
+	mooncore.Stats
+	anonymous, authenticated, queued int
+}
+
+func newFigures(srv *mooncore.Server) *figures {
+	f := &figures{srv: srv}
+	add := func(typ prometheus.ValueType, name, help string, labels prometheus.Labels, value func(*reading) float64) {
+		f.list = append(f.list, figure{prometheus.NewDesc(name, help, nil, labels), typ, value})
+	}
+	gauge := func(name, help string, value func(*reading) float64) {
+		add(prometheus.GaugeValue, name, help, nil, value)
+	}
+	counter := func(name, help string, value func(*reading) uint64) {
+		add(prometheus.CounterValue, name, help, nil, func(r *reading) float64 { return float64(value(r)) })
+	}
+	const (
+		connections = "mooncore_connections"
+		failures    = "mooncore_auth_failures_total"
+	)
+
+	gauge("mooncore_calls_active", "Calls that run.", func(r *reading) float64 { return float64(r.Calls) })
+	add(prometheus.GaugeValue, connections, "WebSocket connections that are open.", prometheus.Labels{"state": "anonymous"},
+		func(r *reading) float64 { return float64(r.anonymous) })
+	add(prometheus.GaugeValue, connections, "WebSocket connections that are open.", prometheus.Labels{"state": "authenticated"},
+		func(r *reading) float64 { return float64(r.authenticated) })
+	counter("mooncore_connections_refused_total", "WebSocket connections that were refused because a limit was reached.",
+		func(r *reading) uint64 { return r.Refused })
+	gauge("mooncore_queue_bytes", "Bytes that wait to be sent, of all WebSocket connections.",
+		func(r *reading) float64 { return float64(r.queued) })
+	counter("mooncore_events_published_total", "Events that this server was told to publish.",
+		func(r *reading) uint64 { return r.Published })
+	counter("mooncore_events_delivered_total", "Events handed to a connection, once for each.",
+		func(r *reading) uint64 { return r.Delivered })
+	help := "Credentials that were no good: invalid, or expired."
+	add(prometheus.CounterValue, failures, help, prometheus.Labels{"reason": "invalid"},
+		func(r *reading) float64 { return float64(r.InvalidTokens) })
+	add(prometheus.CounterValue, failures, help, prometheus.Labels{"reason": "expired"},
+		func(r *reading) float64 { return float64(r.ExpiredTokens) })
+	gauge("mooncore_draining", "1 while the server shuts down, else 0.", func(r *reading) float64 {
+		if r.Draining {
+			return 1
+		}
+		return 0
+	})
+	return f
+}
+
+// Describe implements prometheus.Collector.
+func (f *figures) Describe(descs chan<- *prometheus.Desc) {
+	for _, figure := range f.list {
+		descs <- figure.desc
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (f *figures) Collect(metrics chan<- prometheus.Metric) {
+	r := reading{Stats: f.srv.Stats()}
+	for _, c := range f.srv.Conns() {
+		if c.Identity().User == "" {
+			r.anonymous++
+		} else {
+			r.authenticated++
+		}
+		r.queued += c.Queued()
+	}
+	for _, figure := range f.list {
+		metrics <- prometheus.MustNewConstMetric(figure.desc, figure.typ, figure.value(&r))
+	}
+}
+
+// buildInfo says what runs: the version and the commit of the program, as the go command wrote them into it.
+func buildInfo() prometheus.Collector {
+	version, revision := "unknown", "unknown"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		version = info.Main.Version
+		for _, s := range info.Settings {
+			if s.Key == "vcs.revision" {
+				revision = s.Value
+			}
+		}
+	}
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name:        "mooncore_build_info",
+		Help:        "1, with the version and the commit of the program, and the version of Go.",
+		ConstLabels: prometheus.Labels{"version": version, "revision": revision, "go_version": runtime.Version()},
+	}, func() float64 { return 1 })
+}
