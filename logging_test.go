@@ -346,6 +346,10 @@ func (o *eventLog) CallEnd(ctx context.Context, _ *mooncore.Request, out any, er
 	o.add("end %v %v %v", out, mooncore.CodeOf(err), ctx.Value(observedKey{}))
 }
 
+func (o *eventLog) Command(_ *mooncore.Conn, name string, ok bool, _ time.Duration) {
+	o.add("command %s %v", name, ok)
+}
+
 func (o *eventLog) ConnOpen(c *mooncore.Conn) { o.add("open %s", c.Identity().User) }
 
 func (o *eventLog) ConnClose(_ *mooncore.Conn, code int, reason string) {
@@ -404,5 +408,36 @@ func TestObserversSeeEverything(t *testing.T) {
 	want[4] = "start ws"
 	if got := events.take(); !slices.Equal(got, want) {
 		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+}
+
+func TestObserversSeeCommands(t *testing.T) {
+	events := &eventLog{}
+	cfg := withTokens()
+	cfg.Observers = []mooncore.Observer{events}
+	srv := serve(t, cfg)
+	conn := srv.dial()
+	token := srv.token(mooncore.Identity{User: "alice"})
+	for _, tt := range []struct{ frame, want string }{
+		{`["join","main"]`, "command join false"}, // nobody is logged in
+		{`["jwt","nonsense"]`, "command jwt false"},
+		{`["jwt","` + token + `"]`, "command jwt true"},
+		{`["join","main"]`, "command join true"},
+		{`["join","main"]`, "command join true"}, // again
+		{`["join","forbidden"]`, "command join false"},
+		{`["join",5]`, "command join false"},
+		{`["leave","main"]`, "command leave true"},
+		{`["leave","main"]`, "command leave true"}, // again
+		{`["leave","@alice"]`, "command leave false"},
+		{`["unknown","x"]`, ""},
+		{`channel_list`, ""},
+	} {
+		events.take()
+		conn.ask(tt.frame)
+		conn.ask("channel_list") // the command was seen by then
+		got := slices.DeleteFunc(events.take(), func(line string) bool { return !strings.HasPrefix(line, "command") })
+		if strings.Join(got, "\n") != tt.want {
+			t.Errorf("%.20s: %q, want %q", tt.frame, got, tt.want)
+		}
 	}
 }

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// An Observer watches a server: calls and their steps, connections and their frames. Metrics, traces and developer tools are
+// An Observer watches a server: calls and their steps, connections, their commands and frames. Metrics, traces and developer tools are
 // Observers. Its methods are called in the goroutine that does the work, concurrently, and delay it: they must be quick and
 // must neither panic nor call the server. What they get is read-only and, but for a [*Conn], good until they return. A server without Observers pays
 // nothing for them. Embed [NopObserver] to implement some of the methods only.
@@ -20,6 +20,10 @@ type Observer interface {
 
 	// CallEnd is called once for each CallStart, when the result is known and before it is sent.
 	CallEnd(ctx context.Context, req *Request, out any, err error, took time.Duration)
+
+	// Command is called when a ["join", c], a ["leave", c] or a ["jwt", t] was answered. The name is the first word; ok says whether
+	// the connection is in the channel now, is not, or is logged in.
+	Command(c *Conn, name string, ok bool, took time.Duration)
 
 	// ConnOpen is called when a WebSocket was accepted.
 	ConnOpen(c *Conn)
@@ -42,6 +46,9 @@ func (NopObserver) CallStep(context.Context, *Request, string, time.Duration, er
 
 // CallEnd does nothing.
 func (NopObserver) CallEnd(context.Context, *Request, any, error, time.Duration) {}
+
+// Command does nothing.
+func (NopObserver) Command(*Conn, string, bool, time.Duration) {}
 
 // ConnOpen does nothing.
 func (NopObserver) ConnOpen(*Conn) {}

@@ -91,15 +91,17 @@ func (s socket) command(data []byte) bool {
 	if len(parts) != 2 {
 		return false
 	}
+	start := time.Now()
 	name, _ := strictjson.Unquote(parts[0])
 	arg, isString := strictjson.Unquote(parts[1])
+	ok := false
 	switch name {
 	case "jwt":
-		s.jwt(arg)
+		ok = s.jwt(arg)
 	case "join":
 		answered := false
 		if isString && validChannelName(arg) && s.mayJoin(arg) {
-			s.join(s.ws.Context(), s.current(), arg, func(all []registry.Channel) {
+			ok = s.join(s.ws.Context(), s.current(), arg, func(all []registry.Channel) {
 				answered = true
 				s.sendChannels(channelLabels(all))
 			})
@@ -108,12 +110,15 @@ func (s socket) command(data []byte) bool {
 			s.sendChannels(s.Channels())
 		}
 	case "leave":
-		if isString && validChannelName(arg) {
+		if ok = isString && validChannelName(arg); ok {
 			s.leave(s.current(), arg)
 		}
 		s.sendChannels(s.Channels())
 	default:
 		return false
+	}
+	for _, o := range s.server.cfg.Observers {
+		o.Command(s.Conn, name, ok, time.Since(start))
 	}
 	return true
 }
@@ -139,8 +144,8 @@ func (s socket) mayJoin(name string) bool {
 	return a != nil && a.mayJoin(s.ws.Context(), id, name)
 }
 
-// jwt takes a token for the connection. A token that fails changes nothing.
-func (s socket) jwt(token string) {
+// jwt takes a token for the connection, and reports whether it was good. One that was not changes nothing.
+func (s socket) jwt(token string) bool {
 	r := &http.Request{
 		Method: http.MethodGet, URL: &url.URL{Path: "/ws"}, Proto: "HTTP/1.1", ProtoMajor: 1, ProtoMinor: 1,
 		Header: http.Header{"Authorization": {"Bearer " + token}}, Host: s.host, RemoteAddr: s.remote,
@@ -154,7 +159,7 @@ func (s socket) jwt(token string) {
 	}
 	if claims != nil && s.authenticate(s.ws.Context(), id) {
 		s.ws.Reply(ws.Text, appendEvent(nil, "jwt", claims))
-		return
+		return true
 	}
 	if err != nil && CodeOf(err) == CodeInternal {
 		s.server.log.Error("authentication failed", "conn", s.id, "cause", err)
@@ -167,6 +172,7 @@ func (s socket) jwt(token string) {
 	if failures >= maxTokenFailures {
 		s.ws.Close(ws.CodePolicy, "too many tokens failed")
 	}
+	return false
 }
 
 // claimsOf returns the claims of a token, or what stands for them when a program's own scheme gave none.
