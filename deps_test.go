@@ -22,6 +22,8 @@ func TestDependencies(t *testing.T) {
 			"github.com/redis",
 			"github.com/go-redis",
 			"github.com/gomodule/redigo",
+			"github.com/prometheus",
+			"go.opentelemetry.io",
 			root + "/devtools",
 			root + "/mcpserver",
 			root + "/mooncoretest",

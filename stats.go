@@ -6,7 +6,7 @@ import "sync/atomic"
 type Stats struct {
 	Calls     int    // that run now
 	Conns     int    // WebSockets that are open now
-	Refused   uint64 // WebSockets that Limits had no place for
+	Refused   uint64 // WebSockets that Limits had no place for, or that came while the broker was away
 	Published uint64 // events that this server was told to publish, presence included
 	Delivered uint64 // events handed to a connection, once for each
 

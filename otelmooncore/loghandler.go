@@ -3,6 +3,7 @@ package otelmooncore
 import (
 	"context"
 	"log/slog"
+	"slices"
 
 	"go.opentelemetry.io/otel/trace"
 )
@@ -60,5 +61,5 @@ func (h *logHandler) WithGroup(name string) slog.Handler {
 }
 
 func (h *logHandler) with(fn func(slog.Handler) slog.Handler) slog.Handler {
-	return &logHandler{next: fn(h.next), top: h.top, inGroup: append(h.inGroup[:len(h.inGroup):len(h.inGroup)], fn)}
+	return &logHandler{next: fn(h.next), top: h.top, inGroup: append(slices.Clip(h.inGroup), fn)}
 }

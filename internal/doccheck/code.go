@@ -37,10 +37,16 @@ var imports = map[string]string{
 	"mooncore":     "github.com/mooncore/mooncore",
 	"mooncoretest": "github.com/mooncore/mooncore/mooncoretest",
 	"mcpserver":    "github.com/mooncore/mooncore/mcpserver",
+	"metrics":      "github.com/mooncore/mooncore/metrics",
+	"otelmooncore": "github.com/mooncore/mooncore/otelmooncore",
+
+	"otlptracehttp": "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp",
+	"prometheus":    "github.com/prometheus/client_golang/prometheus",
+	"sdktrace":      "go.opentelemetry.io/otel/sdk/trace",
 }
 
 // modules are the directories of the modules, beside the root's, that code may import.
-var modules = []string{"mcpserver"}
+var modules = []string{"mcpserver", "metrics", "otelmooncore"}
 
 // checkCode compiles the Go code of documents in a module of its own, and runs its tests.
 func checkCode(root, dir string, docs []*document) (faults []string) {
@@ -168,11 +174,11 @@ func writeFragments(dir, code string) error {
 	}
 	paths := []string{}
 	for name := range needed {
-		paths = append(paths, imports[name])
+		paths = append(paths, fmt.Sprintf("%s %q", name, imports[name]))
 	}
 	slices.Sort(paths)
 	for _, path := range paths {
-		fmt.Fprintf(&text, "\t%q\n", path)
+		fmt.Fprintf(&text, "\t%s\n", path)
 	}
 	text.WriteString(")\n\n" + code)
 	if err := os.Mkdir(dir, 0o755); err != nil {

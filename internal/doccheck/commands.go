@@ -18,25 +18,27 @@ import (
 )
 
 const (
-	documentedPort = "4000"
 	commandTimeout = time.Minute
 	stopTimeout    = 5 * time.Second
 )
 
+// documentedPorts are the ports in documents: the server's, and that of its inner listener.
+var documentedPorts = [2]string{"4000", "4001"}
+
 // A session runs the commands of a document.
 type session struct {
 	root, scratch string
-	port          string
+	ports         [2]string // in place of documentedPorts
 	server        *exec.Cmd
 }
 
 // runCommands runs the console blocks of a document, and returns what failed or printed something else.
 func runCommands(root, temp string, d *document) (faults []string) {
-	port, err := freePort()
+	ports, err := freePorts()
 	if err != nil {
 		return []string{err.Error()}
 	}
-	s := &session{root: root, scratch: filepath.Join(temp, packageName(d.name)+".scratch"), port: strconv.Itoa(port)}
+	s := &session{root: root, scratch: filepath.Join(temp, packageName(d.name)+".scratch"), ports: ports}
 	defer s.stop()
 	if err := os.Mkdir(s.scratch, 0o755); err != nil {
 		return []string{err.Error()}
@@ -92,7 +94,7 @@ func (s *session) run(b *block, c command) error {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), commandTimeout)
 	defer cancel()
-	cmd := exec.CommandContext(ctx, "bash", "-c", s.withPort(c.line))
+	cmd := exec.CommandContext(ctx, "bash", "-c", s.withPorts(c.line))
 	cmd.Env = append(os.Environ(), "CURL_HOME="+s.scratch) // see runCommands
 	cmd.Dir = s.root
 	if b.directive == "scratch" {
@@ -102,19 +104,19 @@ func (s *session) run(b *block, c command) error {
 	if err != nil {
 		return fmt.Errorf("%w\n%s", err, out)
 	}
-	if got, want := string(out), s.withPort(c.want); !matches(got, want) {
+	if got, want := string(out), s.withPorts(c.want); !matches(got, want) {
 		return fmt.Errorf("printed:\n%s\ninstead of:\n%s", got, want)
 	}
 	return nil
 }
 
-func (s *session) withPort(text string) string {
-	return strings.ReplaceAll(text, documentedPort, s.port)
+func (s *session) withPorts(text string) string {
+	return strings.NewReplacer(documentedPorts[0], s.ports[0], documentedPorts[1], s.ports[1]).Replace(text)
 }
 
 // serveProgram serves a program of the document, which may have the port in its text.
 func (s *session) serveProgram(b *block) error {
-	if err := os.WriteFile(filepath.Join(b.program, "code.go"), []byte(s.withPort(b.code)), 0o644); err != nil {
+	if err := os.WriteFile(filepath.Join(b.program, "code.go"), []byte(s.withPorts(b.code)), 0o644); err != nil {
 		return err
 	}
 	return s.serve("exec go run .", b.program, ownModule)
@@ -124,9 +126,9 @@ func (s *session) serveProgram(b *block) error {
 func (s *session) serve(line, dir string, env []string) error {
 	s.stop()
 	var out bytes.Buffer
-	s.server = exec.Command("bash", "-c", s.withPort(line))
+	s.server = exec.Command("bash", "-c", s.withPorts(line))
 	s.server.Dir = dir
-	s.server.Env = append(append(os.Environ(), "PORT="+s.port), env...)
+	s.server.Env = append(append(os.Environ(), "PORT="+s.ports[0]), env...)
 	s.server.Stdout, s.server.Stderr = &out, &out
 	s.server.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	s.server.WaitDelay = time.Second
@@ -134,12 +136,12 @@ func (s *session) serve(line, dir string, env []string) error {
 		return err
 	}
 	for deadline := time.Now().Add(commandTimeout); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
-		if c, err := net.Dial("tcp", net.JoinHostPort("localhost", s.port)); err == nil {
+		if c, err := net.Dial("tcp", net.JoinHostPort("localhost", s.ports[0])); err == nil {
 			return c.Close()
 		}
 	}
 	s.stop()
-	return fmt.Errorf("nothing listens on port %s\n%s", s.port, out.String())
+	return fmt.Errorf("nothing listens on port %s\n%s", s.ports[0], out.String())
 }
 
 // stop ends the server and what it started.
@@ -163,13 +165,16 @@ func (s *session) stop() {
 	s.server = nil
 }
 
-func freePort() (int, error) {
-	l, err := net.Listen("tcp", "localhost:0")
-	if err != nil {
-		return 0, err
+func freePorts() (ports [2]string, err error) {
+	for i := range ports {
+		l, err := net.Listen("tcp", "localhost:0")
+		if err != nil {
+			return ports, err
+		}
+		defer l.Close()
+		ports[i] = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port, nil
+	return ports, nil
 }
 
 // matches reports whether a command printed what it must.

@@ -16,7 +16,7 @@
 //	<!-- doccheck: skip -->       nothing is done with the block; say why in the comment
 //	<!-- doccheck: same FILE -->  the block is that file
 //
-// The server gets a free port, which takes the place of 4000 in all commands of the document.
+// The server gets free ports, which take the place of 4000 and 4001 in all commands of the document and in its programs.
 package main
 
 import (

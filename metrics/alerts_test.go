@@ -1,0 +1,88 @@
+package metrics_test
+
+import (
+	"os"
+	"os/exec"
+	"regexp"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/mooncore/mooncore"
+)
+
+// promtool returns the path of Prometheus's own tool.
+func promtool(t *testing.T) string {
+	t.Helper()
+	path, err := exec.LookPath("promtool")
+	if err != nil {
+		if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
+			t.Fatal("promtool is not installed (Debian package prometheus)")
+		}
+		t.Skip("promtool is not installed (Debian package prometheus)")
+	}
+	return path
+}
+
+// Each alert fires when it should, and not when it should not.
+func TestAlerts(t *testing.T) {
+	out, err := exec.CommandContext(t.Context(), promtool(t), "test", "rules", "testdata/alerts_test.yml").CombinedOutput()
+	if err != nil {
+		t.Errorf("%v\n%s", err, out)
+	}
+}
+
+var metricName = regexp.MustCompile(`\b(?:mooncore|rpc_server)_[a-z_]+\b`)
+
+// Alerts and the guide name metrics that there are, and the guide names all.
+func TestNamesOfMetrics(t *testing.T) {
+	srv, registry := server(t, mooncore.Config{})
+	srv.Call(t.Context(), &mooncore.Request{Action: "hello"})
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var there []string
+	for _, f := range families {
+		there = append(there, f.GetName())
+	}
+	for _, file := range []string{"alerts.yml", "../docs/observability.md"} {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range metricName.FindAllString(string(text), -1) {
+			name = strings.TrimSuffix(strings.TrimSuffix(name, "_count"), "_bucket")
+			if !slices.Contains(there, name) {
+				t.Errorf("%s names %s, which is no metric", file, name)
+			}
+		}
+		for _, name := range there {
+			if strings.HasSuffix(file, ".md") && metricName.MatchString(name) && !strings.Contains(string(text), "| `"+name+"` |") {
+				t.Errorf("%s has no row for %s", file, name)
+			}
+		}
+	}
+}
+
+// The guide's table of alerts has those of alerts.yml.
+func TestNamesOfAlerts(t *testing.T) {
+	rules, err := os.ReadFile("alerts.yml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	guide, err := os.ReadFile("../docs/observability.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	find := func(pattern string, text []byte) (names []string) {
+		for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(string(text), -1) {
+			names = append(names, m[1])
+		}
+		return names
+	}
+	want, got := find(`(?m)- alert: (\w+)$`, rules), find("(?m)^\\| `(Mooncore\\w+)` \\|", guide)
+	if len(want) == 0 || !slices.Equal(got, want) {
+		t.Errorf("the guide has %q, the rules %q", got, want)
+	}
+}
