@@ -119,7 +119,7 @@ func (t *tokens) readClaims(data []byte) (*verified, error) {
 	case text[claimTenant] == anonTenant:
 		return nil, errors.New("claim tenant: reserved")
 	case text[claimIss] != t.issuer:
-		return nil, errors.New("claim iss: not the issuer")
+		return nil, fmt.Errorf("claim iss: %q, not %q", clip(text[claimIss]), t.issuer)
 	case !hasAudience(raw[claimAud]):
 		return nil, errors.New("claim aud: not api")
 	case raw[claimExp] == nil:
@@ -134,7 +134,7 @@ func (t *tokens) readClaims(data []byte) (*verified, error) {
 		app = t.apps[text[claimApp]]
 	}
 	if app == nil {
-		return nil, errors.New("claim app: missing or not registered")
+		return nil, fmt.Errorf("claim app: %q is not registered", clip(text[claimApp]))
 	}
 	if raw[claimScope] == nil {
 		text[claimScope] = defaultScope

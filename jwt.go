@@ -354,9 +354,9 @@ func (t *tokens) read(token string) (*verified, error) {
 	if err := t.checkSignature(header, signature, token[:len(header)+1+len(payload)]); err != nil {
 		return nil, err
 	}
-	claims, err := tokenEncoding.DecodeString(payload)
+	claims, err := decodeClaims(payload)
 	if err != nil {
-		return nil, errors.New("claims: not canonical base64url")
+		return nil, err
 	}
 	return t.readClaims(claims)
 }
@@ -381,13 +381,26 @@ func splitToken(token string) (header, payload, signature string, err error) {
 	return token[:dots[0]], token[dots[0]+1 : dots[1]], token[dots[1]+1:], nil
 }
 
+func decodeHeader(header string) (raw []byte, alg string, kid *string, err error) {
+	raw, err = tokenEncoding.DecodeString(header)
+	if err != nil {
+		return nil, "", nil, errors.New("header: not canonical base64url")
+	}
+	alg, kid, err = readHeader(raw)
+	return raw, alg, kid, err
+}
+
+func decodeClaims(payload string) ([]byte, error) {
+	raw, err := tokenEncoding.DecodeString(payload)
+	if err != nil {
+		return nil, errors.New("claims: not canonical base64url")
+	}
+	return raw, nil
+}
+
 // checkSignature checks the header, and the signature by the keys that it leaves. What the header says can only rule keys out.
 func (t *tokens) checkSignature(header, signature, signed string) error {
-	raw, err := tokenEncoding.DecodeString(header)
-	if err != nil {
-		return errors.New("header: not canonical base64url")
-	}
-	alg, kid, err := readHeader(raw)
+	_, alg, kid, err := decodeHeader(header)
 	if err != nil {
 		return err
 	}

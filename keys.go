@@ -357,6 +357,41 @@ func jwkBytes(member, text string) ([]byte, error) {
 	return b, nil
 }
 
+// JWKS returns the public keys that verify the server's tokens as a JWK set of RFC 7517, for those who verify them elsewhere: the body
+// of /.well-known/jwks.json. It has no symmetric key, and is an empty set where there is nothing else.
+func (s *Server) JWKS() json.RawMessage {
+	set := struct {
+		Keys []map[string]string `json:"keys"`
+	}{[]map[string]string{}}
+	for _, key := range s.tokens.keys {
+		if members := key.jwk(); members != nil {
+			set.Keys = append(set.Keys, members)
+		}
+	}
+	b, _ := json.Marshal(set) // has no value that cannot be marshaled
+	return b
+}
+
+// jwk returns the members of a public key, or nil for a symmetric one.
+func (a verifyKey) jwk() map[string]string {
+	members := map[string]string{"kid": a.kid, "use": "sig", "alg": a.method.Alg()}
+	switch k := a.key.(type) {
+	case *rsa.PublicKey:
+		members["kty"], members["n"], members["e"] = "RSA", b64(k.N.Bytes()), b64(big.NewInt(int64(k.E)).Bytes())
+	case *ecdsa.PublicKey:
+		point, err := k.Bytes() // 4, x, y
+		if err != nil {
+			return nil
+		}
+		members["kty"], members["crv"], members["x"], members["y"] = "EC", "P-256", b64(point[1:33]), b64(point[33:])
+	case ed25519.PublicKey:
+		members["kty"], members["crv"], members["x"] = "OKP", "Ed25519", b64(k)
+	default:
+		return nil
+	}
+	return members
+}
+
 // thumbprint is that of RFC 7638 over SHA-256 of the key's required members in order.
 func thumbprint(members string) string {
 	sum := sha256.Sum256([]byte(members))
