@@ -11,6 +11,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/internal/mcphttp"
 	"github.com/mooncore/mooncore/internal/strictjson"
 )
 
@@ -109,14 +110,13 @@ func (t *tool) call(ctx context.Context, params *mcp.CallToolRequest) (*mcp.Call
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "The arguments are not an object"}
 	}
 	c.request.Action, c.request.Params = t.action.Name, args
-	running, done := c.handler.running.add(c.ctx, c.key)
-	defer done()
-	body, err := c.handler.srv.CallJSON(running, c.request)
+	message := mcphttp.CallFrom(ctx)
+	body, err := c.srv.CallJSON(message.Context, c.request)
 	result := &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: string(body)}}}
 	switch {
 	case err != nil:
-		c.code = mooncore.CodeOf(err)
 		result.IsError = true
+		message.Unauthorized = mooncore.CodeOf(err) == mooncore.CodeUnauthenticated
 	case t.wrapped:
 		result.StructuredContent = append(append(json.RawMessage(`{"result":`), body...), '}')
 	case strictjson.KindOf(body) == strictjson.Object:

@@ -1,4 +1,4 @@
-package mcpserver
+package mcphttp
 
 import (
 	"encoding/json"
@@ -7,7 +7,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/modelcontextprotocol/go-sdk/jsonrpc"
 	"github.com/mooncore/mooncore/internal/strictjson"
 )
 
@@ -18,44 +17,68 @@ type message struct {
 	params json.RawMessage
 }
 
+// A fault is a JSON-RPC error.
+type fault struct {
+	code    int64
+	message string
+}
+
+// Codes of JSON-RPC 2.0, section 5.1.
+const (
+	codeParse          = -32700
+	codeInvalidRequest = -32600
+	codeMethodNotFound = -32601
+	codeInternal       = -32603
+)
+
 // readMessage reads a body, as strictly as all JSON that comes in is read. A batch is refused: the protocol has none since
 // 2025-06-18, and one could run thousands of calls for one request.
-func readMessage(body []byte) (message, *jsonrpc.Error) {
+func readMessage(body []byte) (message, *fault) {
 	var got [4][]byte
 	kind, err := strictjson.Scan(body, []string{"id", "method", "params", "jsonrpc"}, got[:])
 	method, _ := strictjson.Unquote(got[1])
 	msg := message{id: got[0], method: method, params: got[2]}
 	if _, ok := errors.AsType[*strictjson.SyntaxError](err); ok {
-		return msg, &jsonrpc.Error{Code: jsonrpc.CodeParseError, Message: err.Error()}
+		return msg, &fault{codeParse, err.Error()}
 	}
 	switch {
 	case err != nil:
-		return msg, &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: err.Error()}
+		return msg, &fault{codeInvalidRequest, err.Error()}
 	case kind == strictjson.Array:
-		return msg, &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: "A batch is not supported: send one message"}
+		return msg, &fault{codeInvalidRequest, "A batch is not supported: send one message"}
 	case kind != strictjson.Object:
-		return msg, &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: "The message is not an object"}
+		return msg, &fault{codeInvalidRequest, "The message is not an object"}
 	}
 	return msg, nil
 }
 
+// cancels is the id of the call that a notification cancels, as JSON; nil if it names none.
+func (m message) cancels() json.RawMessage {
+	for key, value := range strictjson.Members(m.params) {
+		if name, ok := strictjson.Unquote(key); ok && name == "requestId" {
+			return value
+		}
+	}
+	return nil
+}
+
 // faultOf is a text that the SDK answers with that HTTP status, as JSON-RPC has it.
-func (m message) faultOf(status int, text string) (int, *jsonrpc.Error) {
-	fault := &jsonrpc.Error{Code: jsonrpc.CodeInvalidRequest, Message: strings.TrimSpace(text)}
+func (m message) faultOf(status int, text string) (int, *fault) {
+	f := &fault{codeInvalidRequest, strings.TrimSpace(text)}
 	switch {
 	case strings.HasPrefix(text, "JSON RPC not handled"):
-		fault.Code = jsonrpc.CodeMethodNotFound
+		f.code = codeMethodNotFound
 		if m.id != nil {
 			status = http.StatusOK // as other outcomes: clients take 400 for a fault of the transport
 		}
 	case status >= http.StatusInternalServerError:
-		fault.Code = jsonrpc.CodeInternalError
+		f.code = codeInternal
 	}
-	return status, fault
+	return status, f
 }
 
 // appendFault writes a JSON-RPC error response.
-func appendFault(id json.RawMessage, fault *jsonrpc.Error) []byte {
+func appendFault(id json.RawMessage, f *fault) []byte {
 	switch strictjson.KindOf(id) {
 	case strictjson.String, strictjson.Number:
 	default:
@@ -63,7 +86,7 @@ func appendFault(id json.RawMessage, fault *jsonrpc.Error) []byte {
 	}
 	b := append([]byte(`{"jsonrpc":"2.0","id":`), id...)
 	b = append(b, `,"error":{"code":`...)
-	b = strconv.AppendInt(b, fault.Code, 10)
+	b = strconv.AppendInt(b, f.code, 10)
 	b = append(b, `,"message":`...)
-	return append(strictjson.AppendQuote(b, fault.Message), "}}"...)
+	return append(strictjson.AppendQuote(b, f.message), "}}"...)
 }

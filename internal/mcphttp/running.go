@@ -1,12 +1,10 @@
-package mcpserver
+package mcphttp
 
 import (
 	"context"
 	"crypto/rand"
 	"encoding/json"
 	"sync"
-
-	"github.com/mooncore/mooncore"
 )
 
 // running are the calls that a notification can cancel. The notification comes as a request of its own, so what ties the two
@@ -16,21 +14,22 @@ type running struct {
 	calls map[callKey]*context.CancelFunc
 }
 
-// A callKey is a call of one client: its ids are its own, and so are its session and its identity.
-type callKey struct{ session, app, tenant, user, id string }
+// A callKey is a call of one client: its ids are its own, and so are its session and its name.
+type callKey struct {
+	session, id string
+	caller      any
+}
 
 const maxSession = 128
 
 func newSession() string { return rand.Text() }
 
-func newRunning() *running { return &running{calls: map[callKey]*context.CancelFunc{}} }
-
 // newCallKey returns the zero callKey, which is no call's, for a client that names no session.
-func newCallKey(session string, id *mooncore.Identity, requestID json.RawMessage) callKey {
-	if session == "" || len(session) > maxSession || len(requestID) == 0 {
+func newCallKey(session string, caller any, id json.RawMessage) callKey {
+	if session == "" || len(session) > maxSession || len(id) == 0 {
 		return callKey{}
 	}
-	return callKey{session, id.App, id.Tenant, id.User, string(requestID)}
+	return callKey{session, string(id), caller}
 }
 
 // add returns a context that ends when the call is canceled. The caller must call done when the call has ended.
