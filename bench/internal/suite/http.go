@@ -8,7 +8,8 @@ func web() []Scenario {
 		httpEcho("http-typed", "POST of a JSON object that is decoded, validated and answered, on 64 connections",
 			"mooncore", "gin", "echo", "chi", "hand", "fiber", "huma", "connect"),
 		httpEcho("http-raw", "POST of a JSON object that the handler takes as bytes, on 64 connections", "mooncore-raw", "fixed"),
-		httpEcho("http-rs256", "The same, with a token signed by RS256, and without", "mooncore-rs256", "mooncore-raw"),
+		httpEcho("http-rs256", "The same, with a token signed by RS256, and without",
+			"mooncore-rs256", "mooncore-raw", "fixed-token", "fixed"),
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
+	"strings"
 
 	"github.com/mooncore/mooncore/bench/internal/wire"
 )
@@ -53,6 +54,13 @@ func startFixed(ln net.Listener) (wire.HTTP, error) {
 	h := post(path, "")
 	h.Response = string(answer)
 	return h, nil
+}
+
+// startFixedToken does the same. Its requests bring a header as large as a token of RS256, at which nobody looks.
+func startFixedToken(ln net.Listener) (wire.HTTP, error) {
+	h, err := startFixed(ln)
+	h.Header = append(h.Header, "Authorization: Bearer "+strings.Repeat("a", 611))
+	return h, err
 }
 
 // startHand is what one writes with net/http and encoding/json.

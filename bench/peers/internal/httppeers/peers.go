@@ -17,7 +17,7 @@ type starter func(ln net.Listener) (wire.HTTP, error)
 
 var starters = map[string]starter{
 	"mooncore": startMooncore, "mooncore-raw": startMooncoreRaw, "mooncore-rs256": startMooncoreRS256,
-	"fixed": startFixed, "hand": startHand,
+	"fixed": startFixed, "fixed-token": startFixedToken, "hand": startHand,
 	"gin": startGin, "echo": startEcho, "chi": startChi, "fiber": startFiber, "huma": startHuma, "connect": startConnect,
 }
 
