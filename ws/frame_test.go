@@ -102,3 +102,24 @@ func TestHeaderLengths(t *testing.T) {
 		}
 	}
 }
+
+// However a payload is divided, it is unmasked as RFC 6455, section 5.3, says.
+func TestUnmask(t *testing.T) {
+	plain := []byte("The quick brown fox jumps over the lazy dog.")
+	key := [4]byte{0x37, 0xfa, 0x21, 0x3d}
+	masked := make([]byte, len(plain))
+	for i, c := range plain {
+		masked[i] = c ^ key[i%4]
+	}
+	for first := range plain {
+		for second := range len(plain) - first {
+			p, b := parser{key: key}, bytes.Clone(masked)
+			p.unmask(b[:first])
+			p.unmask(b[first : first+second])
+			p.unmask(b[first+second:])
+			if !bytes.Equal(b, plain) {
+				t.Fatalf("in parts of %d, %d and the rest: %q", first, second, b)
+			}
+		}
+	}
+}
