@@ -48,6 +48,17 @@ func RSS(pid int) (int64, error) {
 	return 0, fmt.Errorf("%s: no Rss", name)
 }
 
+// Load returns the machine's load average over the last minute.
+func Load() (float64, error) {
+	data, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, err
+	}
+	var load float64
+	_, err = fmt.Sscan(string(data), &load)
+	return load, err
+}
+
 // RaiseFiles makes sure that this process may have n file descriptors open.
 func RaiseFiles(n int) error {
 	var limit syscall.Rlimit

@@ -42,7 +42,8 @@ func (r *Results) machine() string {
 			}
 		}
 	}
-	return fmt.Sprintf("Measured with %s on %s with %d cores, over loopback; medians of up to %d rounds.\n", r.Go, r.Platform, r.CPUs, rounds)
+	return fmt.Sprintf("Measured with %s on %s with %d cores, over loopback; medians of up to %d rounds. The load average before was %.1f: "+
+		"above 1, others were at work too, and rates and latencies say less.\n", r.Go, r.Platform, r.CPUs, rounds, r.Load)
 }
 
 // markdown is what stands in the docs of a scenario.

@@ -211,7 +211,7 @@ func TestUpdateDocs(t *testing.T) {
 	if err := os.WriteFile(file, []byte(doc), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	r := &report.Results{Go: "go1.26", Platform: "linux/amd64", CPUs: 2, Scenarios: []report.Scenario{{
+	r := &report.Results{Go: "go1.26", Platform: "linux/amd64", CPUs: 2, Load: 0.54, Scenarios: []report.Scenario{{
 		Name: "one", Title: "One", Metrics: []string{"rate"}, Charts: []string{"rate"},
 		Peers: []report.Peer{
 			{Name: "mooncore", Values: map[string][]float64{"rate": {200, 400}}},
@@ -230,7 +230,7 @@ func TestUpdateDocs(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"# Title\n", "Measured with go1.26 on linux/amd64 with 2 cores", "medians of up to 2 rounds",
+		"# Title\n", "Measured with go1.26 on linux/amd64 with 2 cores", "medians of up to 2 rounds", "before was 0.5",
 		"| gin      | 150 (2.00) |", "- **Missed.** mooncore, rate: 2.00× gin; the target is ≥ 3.00×.", "](performance/one-rate.svg)",
 		"<!-- bench: other -->\nold\n<!-- bench: end -->\nthe end\n",
 	} {

@@ -12,6 +12,7 @@ type Results struct {
 	Go        string     `json:"go"`
 	Platform  string     `json:"platform"`
 	CPUs      int        `json:"cpus"`
+	Load      float64    `json:"load"` // the machine's load average before the run: what else it had to do
 	Quick     bool       `json:"quick"`
 	Scenarios []Scenario `json:"scenarios"`
 }

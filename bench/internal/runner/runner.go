@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/mooncore/mooncore/bench/internal/meter"
 	"github.com/mooncore/mooncore/bench/internal/report"
 	"github.com/mooncore/mooncore/bench/internal/suite"
 	"github.com/mooncore/mooncore/bench/internal/wire"
@@ -35,12 +36,16 @@ func Run(ctx context.Context, o Options) (*report.Results, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(bin)
+	load, err := meter.Load()
+	if err != nil {
+		return nil, err
+	}
 	r := &run{Options: o, bin: bin}
 	if err := r.build(ctx); err != nil {
 		return nil, err
 	}
 	results := &report.Results{
-		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Quick: o.Quick,
+		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Load: load, Quick: o.Quick,
 	}
 	for _, s := range o.Scenarios {
 		scenario, err := r.scenario(ctx, s)
