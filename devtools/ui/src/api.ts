@@ -1,5 +1,5 @@
-// The contract between the dashboard and its server: the types of every request, answer and event, and the functions that
-// make the requests. The server implements exactly this; mock/server.mjs does too, for work on the page without Go.
+// The contract between the dashboard and its server: every endpoint, and the types of every request, answer and event. The
+// server implements exactly this; mock/server.mjs does too, for work on the page without Go. client.ts makes the requests.
 //
 // In general
 //
