@@ -3,6 +3,7 @@ import { useEffect, useRef, useState } from 'preact/hooks';
 import uPlot from 'uplot';
 import { clock } from '../lib/format.ts';
 import { dark } from '../theme.ts';
+import { useRem } from './ui.tsx';
 
 export interface Line {
   label: string;
@@ -21,18 +22,23 @@ interface Props {
   /** Unix milliseconds. */
   time: number[];
   lines: Line[];
+  /** Ticks at powers of two, as fits sizes. */
+  binary?: boolean;
   /** How much time is shown, up to the newest value. */
   windowMs?: number;
-  height?: number;
   /** Charts with the same key show the same moment under the pointer. */
   sync?: string;
 }
+
+const powersOfTwo = Array.from({ length: 50 }, (_, i) => 2 ** i);
 
 function color(name: string): string {
   return getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 }
 
-export function Chart({ title, unit, format, time, lines, windowMs, height = 150, sync }: Props) {
+export function Chart({ title, unit, format, time, lines, binary, windowMs, sync }: Props) {
+  const rem = useRem();
+  const height = Math.round(rem * 11);
   const box = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | undefined>(undefined);
   const [at, setAt] = useState<number | null>(null);
@@ -45,7 +51,7 @@ export function Chart({ title, unit, format, time, lines, windowMs, height = 150
     const element = box.current!;
     const axis = {
       stroke: color('--dim'),
-      font: `11px ${color('--font')}`,
+      font: `${rem * 0.8}px ${color('--font')}`,
       grid: { stroke: color('--grid'), width: 1 },
       ticks: { show: false },
     };
@@ -53,7 +59,7 @@ export function Chart({ title, unit, format, time, lines, windowMs, height = 150
       {
         width: element.clientWidth || 300,
         height,
-        padding: [8, 8, 0, 0],
+        padding: [8, 18, 0, 0],
         legend: { show: false },
         cursor: {
           y: false,
@@ -83,8 +89,8 @@ export function Chart({ title, unit, format, time, lines, windowMs, height = 150
           })),
         ],
         axes: [
-          { ...axis, size: 26, space: 70, values: (_, splits) => splits.map((s) => clock(s * 1000, false).slice(0, splits.length > 1 && splits[1]! - splits[0]! >= 60 ? 5 : 8)) },
-          { ...axis, space: 32, size: (u, values) => axisWidth(u, values), values: (_, splits) => splits.map((v) => latest.current.format(v)) },
+          { ...axis, size: rem * 1.9, space: rem * 5, values: (_, splits) => splits.map((s) => clock(s * 1000, false).slice(0, splits.length > 1 && splits[1]! - splits[0]! >= 60 ? 5 : 8)) },
+          { ...axis, space: rem * 2.3, incrs: binary ? powersOfTwo : undefined, size: (u, values) => axisWidth(u, values, rem), values: (_, splits) => splits.map((v) => latest.current.format(v)) },
         ],
         hooks: { setCursor: [(u) => setAt(u.cursor.idx ?? null)] },
       },
@@ -130,11 +136,11 @@ export function Chart({ title, unit, format, time, lines, windowMs, height = 150
   );
 }
 
-function axisWidth(u: uPlot, values: string[] | null): number {
+function axisWidth(u: uPlot, values: string[] | null, rem: number): number {
   const longest = (values ?? []).reduce((a, b) => (b.length > a.length ? b : a), '');
   if (!longest) return 40;
   u.ctx.save();
-  u.ctx.font = `${11 * devicePixelRatio}px ${color('--font')}`;
+  u.ctx.font = `${rem * 0.8 * devicePixelRatio}px ${color('--font')}`;
   const width = u.ctx.measureText(longest).width / devicePixelRatio;
   u.ctx.restore();
   return Math.ceil(width) + 14;

@@ -1,12 +1,14 @@
 // A table of many rows, of which only those that can be seen are in the page. All rows are of one height.
 import type { ComponentChildren } from 'preact';
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
+import { useRem } from './ui.tsx';
 
 const beyond = 8; // rows that are kept above and below what is seen
 
 interface Props<T> {
   label: string;
   rows: T[];
+  /** In rem. */
   rowHeight: number;
   id: (row: T) => string;
   /** Names of the columns, for a header that scrolls with nothing. */
@@ -22,7 +24,8 @@ interface Props<T> {
   class?: string;
 }
 
-export function List<T>({ label, rows, rowHeight, id, columns, cells, selected, onOpen, growsAtTop, onEnd, empty, class: more }: Props<T>) {
+export function List<T>({ label, rows, rowHeight: rowRem, id, columns, cells, selected, onOpen, growsAtTop, onEnd, empty, class: more }: Props<T>) {
+  const rowHeight = Math.round(rowRem * useRem());
   const body = useRef<HTMLDivElement>(null);
   const [view, setView] = useState({ top: 0, height: 600 });
   const firstID = useRef<string | undefined>(undefined);

@@ -346,6 +346,18 @@ export function useNow(everyMs = 1000): number {
   return now;
 }
 
+/** Pixels of the style sheet's unit, which grows with very big screens. */
+export function useRem(): number {
+  const measure = () => parseFloat(getComputedStyle(document.documentElement).fontSize) || 14;
+  const [rem, setRem] = useState(measure);
+  useEffect(() => {
+    const change = () => setRem(measure());
+    addEventListener('resize', change);
+    return () => removeEventListener('resize', change);
+  }, []);
+  return rem;
+}
+
 /** Whether a media query holds. */
 export function useMedia(query: string): boolean {
   const [holds, setHolds] = useState(() => matchMedia(query).matches);

@@ -70,7 +70,7 @@ function Catalog({ apps, query, current }: { apps: App[]; query: Record<string, 
       <div class="scroll" tabIndex={0} role="region" aria-label="Actions">
         {found.length === 0 && <Empty title={text || access ? 'No action matches' : 'The program has no actions'} />}
         {found.map((app) => (
-          <section key={app.app} aria-label={app.app || 'Actions'}>
+          <section key={app.app} aria-label={`Actions of ${app.app || 'the app without a name'}`}>
             {apps.length > 1 && <h2 class="list-title">{app.app || 'no name'}</h2>}
             <ul class="items">
               {app.actions.map((action) => (

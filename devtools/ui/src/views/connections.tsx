@@ -90,7 +90,7 @@ function ConnList({ conns, selected, keep, filtered }: { conns: Conn[]; selected
       class="conn-list"
       label="Connections"
       rows={conns}
-      rowHeight={narrow ? 52 : 34}
+      rowHeight={narrow ? 3.7 : 2.4}
       id={(c) => c.id}
       columns={columns}
       selected={selected}

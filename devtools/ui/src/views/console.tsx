@@ -59,7 +59,7 @@ export function Console() {
         <div class="console-answers" role="log" aria-label="Answers" tabIndex={0}>
           {answers.value.length === 0 && (
             <Empty title="Ask about the running program">
-              Try <button type="button" class="button quiet" onClick={() => ask('len(conns)')}>len(conns)</button>, or an example from the list. Expressions only read; nothing
+              Try <button type="button" class="button quiet link" onClick={() => ask('len(conns)')}>len(conns)</button>, or an example from the list. Expressions only read; nothing
               in the program changes.
             </Empty>
           )}

@@ -135,7 +135,7 @@ export function Log() {
           class="log-list"
           label="Calls"
           rows={rows}
-          rowHeight={narrow ? 52 : 32}
+          rowHeight={narrow ? 3.7 : 2.3}
           id={(e) => String(e.id)}
           columns={columns}
           cells={cells}

@@ -88,7 +88,7 @@ function ChartGrid({ metrics: { points: p, totals }, windowMs }: { metrics: Metr
         />
         <Chart {...common} title="Connections" unit="open WebSockets" format={count} lines={[line('open', '--line3', 'conns', true)]} />
         <Chart {...common} title="Frames" unit="per second" format={digits} lines={[line('received', '--line1', 'frames_in'), line('sent', '--line2', 'frames_out')]} />
-        <Chart {...common} title="Memory" unit="bytes" format={bytes} lines={[line('heap', '--line1', 'heap_bytes', true), line('all', '--line2', 'memory_bytes')]} />
+        <Chart {...common} title="Memory" unit="in use" format={bytes} binary lines={[line('heap', '--line1', 'heap_bytes', true), line('all', '--line2', 'memory_bytes')]} />
         <Chart {...common} title="Goroutines" unit="that exist" format={count} lines={[line('goroutines', '--line3', 'goroutines', true)]} />
         <Chart {...common} title="GC pause" unit="longest" format={ms} lines={[line('pause', '--line2', 'gc_pause_ms', true)]} />
         {p.cpu && p.cpu.some((n) => n !== null && n !== undefined) && (
@@ -123,7 +123,7 @@ function Configuration() {
           if (found.length === 0) return <Empty title="No setting matches">Change the filter to see others.</Empty>;
           return (
             <div class="table-box" tabIndex={0} role="region" aria-label="Settings">
-              <table>
+              <table class="wide">
                 <thead>
                   <tr>
                     <th scope="col">Setting</th>

@@ -66,13 +66,13 @@ function PageView({ name }: { name: string }) {
 const colors: Line['color'][] = ['--line1', '--line2', '--line3', '--line4'];
 
 function WidgetView({ widget: w }: { widget: Widget }) {
-  const wide = w.type === 'table' || w.type === 'line' || w.type === 'text';
+  const wide = w.type === 'table' || w.type === 'line';
   return (
-    <section class={`widget widget-${w.type} ${wide ? 'wide' : ''}`} aria-label={w.title}>
+    <div class={`widget widget-${w.type} ${wide ? 'wide' : ''}`}>
       {w.type !== 'line' && <h2>{w.title}</h2>}
       {w.error ? <Failure error={new Error(w.error)} /> : <WidgetValue widget={w} />}
       {w.description && <p class="hint">{w.description}</p>}
-    </section>
+    </div>
   );
 }
 
@@ -106,8 +106,8 @@ function WidgetValue({ widget: w }: { widget: Widget }) {
           <table>
             <thead>
               <tr>
-                {w.columns.map((c) => (
-                  <th key={c} scope="col">
+                {w.columns.map((c, i) => (
+                  <th key={c} scope="col" class={w.rows.every((row) => typeof row[i] === 'number') ? 'num' : undefined}>
                     {c}
                   </th>
                 ))}

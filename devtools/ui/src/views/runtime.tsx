@@ -64,7 +64,7 @@ function Stacks() {
 
 /** The frame that says most: the first outside the runtime and what merely waits. */
 function telling(g: Group) {
-  return g.frames.find((f) => !/^(runtime|internal\/|sync|syscall|time|net|bufio|io|crypto\/tls)[./]/.test(f.func)) ?? g.frames[0];
+  return g.frames.find((f) => !/^(runtime|sync|syscall|time|net|bufio|io|crypto|internal)(\/\w+)*\./.test(f.func)) ?? g.frames[0];
 }
 
 function Stack({ group: g, share }: { group: Group; share: number }) {
@@ -79,8 +79,14 @@ function Stack({ group: g, share }: { group: Group; share: number }) {
             <i style={{ width: `${Math.max(1, share * 100)}%` }} />
           </span>
           <code class="stack-top">{top?.func ?? 'unknown'}</code>
-          {g.state && <Tag>{g.state}</Tag>}
-          {(g.wait_minutes ?? 0) > 0 && <Tag kind="warn">{g.wait_minutes} min</Tag>}
+          <span class="row tight">
+            {(g.wait_minutes ?? 0) > 0 && (
+              <Tag kind="warn" title="The longest wait">
+                {g.wait_minutes} min
+              </Tag>
+            )}
+            {g.state && <Tag>{g.state}</Tag>}
+          </span>
         </summary>
         <div class="stack-frames">
           <Copy text={text}>Copy stack</Copy>
