@@ -124,7 +124,7 @@ function Frame({ session: { features, program, environment } }: { session: Sessi
           {View ? (
             <View />
           ) : (
-            <Empty title="There is no such view">
+            <Empty title={at in content ? 'The program does not offer this' : 'There is no such view'}>
               <a href={link(['overview'])}>Go to the overview</a>
             </Empty>
           )}

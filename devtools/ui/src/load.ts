@@ -7,7 +7,8 @@ export interface Loaded<T> {
   error: Error | undefined;
   loading: boolean;
   reload: () => void;
-  /** Changes what is shown, from an event. */
+  /** Changes what is shown, from an event. It may be called twice with the same data: what comes while a request is under way is
+   * put on top of its answer too, which may be older. */
   set: (change: (data: T) => T) => void;
 }
 
@@ -18,23 +19,35 @@ export function useLoad<T>(path: string | undefined, query?: Query): Loaded<T> {
   const [turn, setTurn] = useState(0);
   const epoch = streamEpoch.value;
   const key = JSON.stringify([path, query]);
-  const current = useRef(key);
-  current.current = key;
+  const meanwhile = useRef<((data: T) => T)[] | undefined>(undefined); // since the request under way began
 
   useEffect(() => {
     if (path === undefined) return;
     const abort = new AbortController();
     setState((old) => (old.key === key ? { ...old, loading: true } : { key, loading: true }));
+    const changes: ((data: T) => T)[] = [];
+    meanwhile.current = changes;
     get<T>(path, query, abort.signal).then(
-      (data) => !abort.signal.aborted && setState({ key, data, loading: false }),
-      (error: Error) => !abort.signal.aborted && setState((old) => ({ ...old, error, loading: false })),
+      (data) => {
+        if (abort.signal.aborted) return;
+        setState({ key, data: changes.reduce((shown, change) => change(shown), data), loading: false });
+        meanwhile.current = undefined;
+      },
+      (error: Error) => {
+        if (abort.signal.aborted) return;
+        setState((old) => ({ ...old, error, loading: false }));
+        meanwhile.current = undefined;
+      },
     );
     return () => abort.abort();
   }, [key, turn, epoch]);
 
   const reload = useCallback(() => setTurn((n) => n + 1), []);
   const set = useCallback(
-    (change: (data: T) => T) => setState((old) => (old.data === undefined ? old : { ...old, data: change(old.data) })),
+    (change: (data: T) => T) => {
+      meanwhile.current?.push(change);
+      setState((old) => (old.data === undefined ? old : { ...old, data: change(old.data) }));
+    },
     [],
   );
   const fresh = state.key === key;

@@ -10,6 +10,8 @@ export type StreamState = 'connecting' | 'live' | 'away';
 export const streamState = signal<StreamState>('connecting');
 /** Counts up with each hello: what was fetched before it may have missed events, so fetch again. */
 export const streamEpoch = signal(0);
+/** The topics of the stream that is open: from hello on nothing of them is missed. */
+export const liveTopics = signal<string[]>([]);
 /** When the process started, as the last hello said. */
 export const started = signal(0);
 
@@ -40,8 +42,7 @@ function update(): void {
   queueMicrotask(() => {
     pending = false;
     if (!session.peek()) return close();
-    if (source && opened === wanted()) return;
-    open();
+    if (source ? opened !== wanted() : document.visibilityState === 'visible') open();
   });
 }
 
@@ -50,6 +51,7 @@ function close(): void {
   clearTimeout(silence);
   source?.close();
   source = undefined;
+  liveTopics.value = [];
 }
 
 function open(): void {
@@ -64,6 +66,7 @@ function open(): void {
       const data = JSON.parse((event as MessageEvent<string>).data);
       if (name === 'hello') {
         failures = 0;
+        liveTopics.value = opened.split(',');
         started.value = data.started;
         streamState.value = 'live';
         streamEpoch.value++;
@@ -96,8 +99,14 @@ function lost(): void {
 }
 
 session.subscribe(update);
-// A page that comes back from the browser's cache, or a laptop that wakes up, asks at once.
-if (typeof addEventListener !== 'undefined') {
+// A page that nobody sees gives its stream back after a while, since browsers keep only six connections to a server.
+let hidden: ReturnType<typeof setTimeout> | undefined;
+if (typeof document !== 'undefined') {
+  document.addEventListener('visibilitychange', () => {
+    clearTimeout(hidden);
+    if (document.visibilityState === 'hidden') hidden = setTimeout(close, 30_000);
+    else if (!source && session.peek()) open();
+  });
   addEventListener('online', () => streamState.peek() === 'away' && session.peek() && open());
 }
 

@@ -256,6 +256,7 @@ export function Dialog({ title, onClose, children }: { title: string; onClose: (
   useEffect(() => {
     const dialog = ref.current!;
     dialog.showModal();
+    dialog.querySelector<HTMLElement>('form :is(input, textarea, select)')?.focus(); // rather than the button that closes it
     return () => dialog.close();
   }, []);
   return (

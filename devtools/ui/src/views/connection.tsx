@@ -9,7 +9,7 @@ import { useLoad, useThrottled } from '../load.ts';
 import { Json } from '../parts/json.tsx';
 import { Area, Button, Choice, Confirm, Copy, Empty, Facts, Failure, Field, Ready, Section, Tag, announce, useNow, useTask } from '../parts/ui.tsx';
 import { link, route, setQuery } from '../router.ts';
-import { useStream, useTopic } from '../stream.ts';
+import { liveTopics, useStream, useTopic } from '../stream.ts';
 import { jsonFault } from './connections.tsx';
 
 type Tab = 'details' | 'frames' | 'do';
@@ -144,6 +144,7 @@ function Frames({ id, live }: { id: string; live: boolean }) {
     });
   });
   const wanted = text.toLowerCase();
+  const watching = liveTopics.value.includes(`frames:${id}`);
   return (
     <>
       <div class="filters">
@@ -154,7 +155,7 @@ function Frames({ id, live }: { id: string; live: boolean }) {
       <Ready of={frames}>
         {({ frames: all }) => {
           const found = all.filter((f) => (!dir || f.dir === dir) && f.data.toLowerCase().includes(wanted)).reverse();
-          if (found.length === 0) return <Empty title={all.length ? 'No frame matches' : 'No frame yet'}>{live && 'Frames appear here as they come and go, the newest first.'}</Empty>;
+          if (found.length === 0) return <Empty title={all.length ? 'No frame matches' : 'No frame yet'}>{live && (watching ? 'Frames are recorded from now on. They appear here as they come and go, the newest first.' : 'Connecting…')}</Empty>;
           return (
             <ol class="frames" aria-label="Frames, the newest first" data-testid="frames">
               {found.slice(0, 300).map((f) => (

@@ -96,7 +96,7 @@ function ConnList({ conns, selected, keep, filtered }: { conns: Conn[]; selected
       selected={selected}
       onOpen={(c) => go(link(['connections', c.id], { ...keep, tab: route.value.query.tab }))}
       cells={(c) => [
-        <a href={link(['connections', c.id], keep)} tabIndex={-1}>
+        <a href={link(['connections', c.id], { ...keep, tab: route.value.query.tab })} tabIndex={-1}>
           {c.user || 'anonymous'}
         </a>,
         c.tenant ? c.tenant : <span class="dim">–</span>,

@@ -25,6 +25,7 @@ export function Log() {
   const [clearing, setClearing] = useState(false);
   const [turn, setTurn] = useState(0);
   const waiting = useRef<LogSummary[]>([]); // while paused
+  const meanwhile = useRef<LogSummary[] | undefined>(undefined); // while the first page is on its way
   const asking = useRef(false);
   const epoch = streamEpoch.value;
 
@@ -34,10 +35,13 @@ export function Log() {
     const abort = new AbortController();
     setState((old) => ({ ...old, loading: true }));
     waiting.current = [];
+    const arrived: LogSummary[] = [];
+    meanwhile.current = arrived;
     get<LogPage>('log', { ...toQuery(filter, Date.now()), limit: pageSize }, abort.signal).then(
       (page) => {
         if (abort.signal.aborted) return;
-        setRows(page.entries);
+        setRows(merge(page.entries, arrived, maxRows));
+        meanwhile.current = undefined;
         note(page);
       },
       (error: Error) => !abort.signal.aborted && setState((old) => ({ ...old, loading: false, error })),
@@ -77,6 +81,7 @@ export function Log() {
       setState((old) => ({ ...old })); // the count in the button
       return;
     }
+    meanwhile.current?.push(...sure);
     if (sure.length > 0) setRows((old) => merge(old, sure, maxRows));
     setState((old) => ({ ...old, kept: old.kept + entries.length }));
     if (unsure) catchUp();
