@@ -142,7 +142,7 @@ export interface Metrics {
 export interface Setting {
   /** Such as "Limits.Timeout". */
   name: string;
-  /** As a person reads it: "30s", "1 MiB", "none". "[redacted]" for a secret that is set, "" for one that is not. */
+  /** As a person reads it: "30s", "1048576" (bytes), "none", "set" (what has no text), "2" (of a list). "[redacted]" for a secret. */
   value: string;
   source: 'default' | 'program' | 'environment' | 'file';
   /** The variable that sets it or could: "LOG_LEVEL". */
@@ -413,7 +413,7 @@ export interface Frame {
   dir: 'in' | 'out';
   binary?: boolean;
   size_bytes: number;
-  /** The text, redacted and cut to some KiB; of a binary frame Base64. */
+  /** The text, redacted and cut to some KiB; of a binary frame the metadata, redacted, and the size of the payload. */
   data: string;
   cut?: boolean;
 }

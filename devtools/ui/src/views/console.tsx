@@ -135,18 +135,20 @@ export function Console() {
                   ))}
                 </ul>
               </Section>
-              <Section title="Values">
-                <dl class="help-list">
-                  {h.variables.map((v) => (
-                    <div key={v.name}>
-                      <dt>
-                        <code>{v.name}</code> <span class="dim">{v.type}</span>
-                      </dt>
-                      <dd>{v.description}</dd>
-                    </div>
-                  ))}
-                </dl>
-              </Section>
+              {h.variables.length > 0 && (
+                <Section title="Values">
+                  <dl class="help-list">
+                    {h.variables.map((v) => (
+                      <div key={v.name}>
+                        <dt>
+                          <code>{v.name}</code> <span class="dim">{v.type}</span>
+                        </dt>
+                        <dd>{v.description}</dd>
+                      </div>
+                    ))}
+                  </dl>
+                </Section>
+              )}
               {h.functions.length > 0 && (
                 <Section title="Functions">
                   <dl class="help-list">

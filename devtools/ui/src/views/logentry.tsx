@@ -2,7 +2,7 @@
 import { useState } from 'preact/hooks';
 import type { LogEntry, RunResult } from '../api.ts';
 import { post } from '../client.ts';
-import { dateTime, clock, ms, pretty } from '../lib/format.ts';
+import { clock, dateTime, ms, plural, pretty } from '../lib/format.ts';
 import { isObject } from '../lib/schema.ts';
 import { useLoad } from '../load.ts';
 import { name, toQuery } from '../parts/identity.tsx';
@@ -119,7 +119,7 @@ function Steps({ entry: e }: { entry: LogEntry }) {
   return (
     <Section title="Steps">
       <details open={e.steps.length <= 12}>
-        <summary>{e.steps.length} steps, in the order in which they began</summary>
+        <summary>{plural(e.steps.length, 'step')}, in the order in which they began</summary>
         <ol class="steps">
           {steps.map((s, i) => (
             <li key={i}>

@@ -27,6 +27,7 @@ export function Overview() {
 }
 
 const windows: [string, string][] = [
+  ['60', '1 min'],
   ['300', '5 min'],
   ['900', '15 min'],
   ['3600', '1 h'],
