@@ -16,7 +16,7 @@ import (
 type callContext struct {
 	parent   context.Context
 	server   *Server
-	deadline time.Time // zero without a timeout of the action; set before anybody else has the context
+	deadline time.Time // zero without a timeout of the action; set before anybody waits, while Observers alone have the context
 
 	req    atomic.Pointer[Request] // nil once it is another call's
 	lent   atomic.Bool             // somebody outside may have req

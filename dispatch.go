@@ -27,9 +27,9 @@ func (s *Server) call(ctx context.Context, req *Request, start time.Time) (any, 
 	}
 	switch {
 	case action.timeout <= 0:
-	case len(s.cfg.Observers) == 0:
+	case req.ctx.watched.Load() == nil:
 		req.ctx.deadline = start.Add(action.timeout)
-	default: // they have the call's context already
+	default: // an Observer waits for the call's context, or derived one that does
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, action.timeout)
 		defer cancel()

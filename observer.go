@@ -10,7 +10,8 @@ import (
 // must neither panic nor call the server. What they get is read-only and, but for a [*Conn], good until they return. A server without Observers pays
 // nothing for them. Embed [NopObserver] to implement some of the methods only.
 type Observer interface {
-	// CallStart is called for each call before its access is checked. The context that it returns is the call's.
+	// CallStart is called for each call before its access is checked. The context that it returns is the call's. No other goroutine may
+	// use ctx before the call's steps begin.
 	CallStart(ctx context.Context, req *Request) context.Context
 
 	// CallStep is called when a step of a call ended: "access", "params", "handler"; "rate", "idempotency" and "concurrency" for
