@@ -7,53 +7,14 @@
 package main
 
 import (
-	"embed"
 	"log"
-	"net/http"
-	"strings"
-	"time"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/examples/chat/chat"
 )
 
-//go:embed index.html chat.js chat.css icon.svg
-var page embed.FS
-
-// contentPolicy lets the page load its own files and call its own server, and nothing else. No script and no style stands in
-// the HTML, and no text becomes HTML.
-var contentPolicy = strings.Join([]string{
-	"default-src 'none'", "script-src 'self'", "style-src 'self'", "img-src 'self'", "connect-src 'self'",
-	"base-uri 'none'", "form-action 'none'", "frame-ancestors 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'",
-}, "; ")
-
-func servePage() http.Handler {
-	files := http.FileServerFS(page)
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		header := w.Header()
-		header.Set("Content-Security-Policy", contentPolicy)
-		header.Set("X-Content-Type-Options", "nosniff")
-		header.Set("Referrer-Policy", "no-referrer")
-		header.Set("Cache-Control", "no-cache")
-		files.ServeHTTP(w, r)
-	})
-}
-
-func config() mooncore.Config {
-	return mooncore.Config{
-		Addr:    "127.0.0.1:4000", // a chat without passwords is not for the whole network
-		Routers: []mooncore.Router{newChat().router()},
-		Handler: servePage(),
-		JWT:     mooncore.JWTConfig{Lifetime: time.Hour, MaxLifetime: time.Hour}, // the page renews its token in time
-		Limits: mooncore.Limits{
-			MaxBytes:        16 << 10,
-			AuthTimeout:     10 * time.Second,
-			FramesPerSecond: 200,
-		},
-	}
-}
-
 func main() {
-	if err := mooncore.Run(config()); err != nil {
+	if err := mooncore.Run(chat.Config()); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -1,4 +1,4 @@
-package main
+package chat
 
 import (
 	"context"
@@ -18,7 +18,7 @@ func serve(t *testing.T, addr string) (srv *mooncore.Server, stop func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := config()
+	cfg := Config()
 	cfg.Listener, cfg.Development, cfg.Logger = listener, true, slog.New(slog.DiscardHandler)
 	srv, err = mooncore.New(cfg)
 	if err != nil {

@@ -1,4 +1,4 @@
-package main
+package chat
 
 import (
 	"crypto/rand"
@@ -17,7 +17,7 @@ import (
 
 // testConfig is the program's, with a key that signs tokens.
 func testConfig() mooncore.Config {
-	cfg := config()
+	cfg := Config()
 	cfg.JWT.Secret = mooncore.Secret(rand.Text() + rand.Text())
 	return cfg
 }

@@ -1,4 +1,4 @@
-package main
+package chat
 
 import (
 	"context"
@@ -35,6 +35,7 @@ func (c *chat) router() mooncore.Router {
 	}
 }
 
+// Login is the input of login.
 type Login struct {
 	Name string `json:"name" validate:"required,trimmed,min_length=2,max_length=20"`
 }
@@ -88,6 +89,7 @@ type Message struct {
 	At   time.Time `json:"at"`
 }
 
+// Say is the input of say.
 type Say struct {
 	Room string `json:"room" validate:"required,regex='^room-[\\p{L}\\p{N}-]{1,30}$'"`
 	Text string `json:"text" validate:"required,trimmed,min_length=1,max_length=1000"`
@@ -100,6 +102,7 @@ func (c *chat) say(ctx context.Context, in Say) (Message, error) {
 	return m, req.Tenant().Publish(ctx, "message", m, mooncore.ToChannel(in.Room))
 }
 
+// Whisper is the input of whisper.
 type Whisper struct {
 	To   string `json:"to" validate:"required,min_length=1"`
 	Text string `json:"text" validate:"required,trimmed,min_length=1,max_length=1000"`
@@ -116,6 +119,7 @@ func whisper(ctx context.Context, in Whisper) (Message, error) {
 	return m, req.Tenant().Publish(ctx, "whisper", m, mooncore.ToUser(to), mooncore.ToUser(m.From))
 }
 
+// Room names a room, for who and history.
 type Room struct {
 	Room string `json:"room" validate:"required,regex='^room-[\\p{L}\\p{N}-]{1,30}$'"`
 }
