@@ -29,7 +29,8 @@ func TestDependencies(t *testing.T) {
 			root + "/mooncoretest",
 		}},
 		{pkg: root + "/examples/hello", forbidden: []string{
-			"testing", "github.com/modelcontextprotocol", root + "/devtools", root + "/mcpserver", root + "/mooncoretest",
+			"testing", "github.com/modelcontextprotocol", "github.com/expr-lang", "github.com/yuin",
+			root + "/devtools", root + "/mcpserver", root + "/mooncoretest",
 		}},
 		{pkg: root + "/ws", forbidden: []string{root + "$", root + "/registry", root + "/pubsub", "testing"}},
 		{pkg: root + "/registry", forbidden: []string{root + "$", root + "/ws", root + "/pubsub", "testing"}},

@@ -1,0 +1,565 @@
+package devtools
+
+import (
+	"bytes"
+	"encoding/json"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"unicode/utf8"
+
+	"github.com/mooncore/mooncore/internal/strictjson"
+)
+
+// redacted stands for a secret.
+const redacted = "[redacted]"
+
+// Limits of what is recorded of one value.
+const (
+	maxText  = 2 << 10  // of a string
+	maxValue = 16 << 10 // of params, of a result, of a frame
+	maxDepth = 64
+)
+
+// secretParts make a field a secret if its name contains one, without regard to case, "_" and "-".
+var secretParts = []string{
+	"password", "passwd", "passphrase", "passcode", "secret", "token", "authorization", "cookie", "credential", "jwt", "bearer",
+	"apikey", "accesskey", "privatekey", "signingkey", "encryptionkey", "masterkey", "sessionid", "cardnumber", "creditcard",
+}
+
+// secretNames do if they are its name.
+var secretNames = []string{"pass", "pwd", "auth", "pin", "otp", "totp", "cvv", "cvc", "ssn", "iban", "sid", "csrf", "xsrf"}
+
+// A redactor takes secrets out of what is recorded. Its methods may be called concurrently.
+type redactor struct {
+	parts, names []string
+
+	mu    sync.Mutex                      // held to change known
+	known atomic.Pointer[map[string]bool] // names that were seen; never written to
+}
+
+// newRedactor returns a redactor that knows further names, in whole.
+func newRedactor(more []string) *redactor {
+	r := &redactor{parts: secretParts, names: append([]string(nil), secretNames...)}
+	for _, name := range more {
+		r.names = append(r.names, plainName([]byte(name)))
+	}
+	r.known.Store(&map[string]bool{})
+	return r
+}
+
+// plainName is a name without case and separators.
+func plainName(name []byte) string {
+	var b strings.Builder
+	for _, c := range name {
+		switch {
+		case c >= 'A' && c <= 'Z':
+			b.WriteByte(c + 'a' - 'A')
+		case c != '_' && c != '-' && c != '.' && c != ' ':
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
+}
+
+// maxKnown bounds how many names are remembered: clients can send any.
+const maxKnown = 4096
+
+// secret reports whether a field of that name holds a secret.
+func (r *redactor) secret(name []byte) bool {
+	if secret, ok := (*r.known.Load())[string(name)]; ok {
+		return secret
+	}
+	secret := r.judge(name)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if known := *r.known.Load(); len(known) < maxKnown && len(name) <= 64 {
+		next := make(map[string]bool, len(known)+1)
+		for k, v := range known {
+			next[k] = v
+		}
+		next[string(name)] = secret
+		r.known.Store(&next)
+	}
+	return secret
+}
+
+func (r *redactor) judge(name []byte) bool {
+	plain := plainName(name)
+	for _, s := range r.names {
+		if plain == s {
+			return true
+		}
+	}
+	for _, s := range r.parts {
+		if strings.Contains(plain, s) {
+			return true
+		}
+	}
+	return false
+}
+
+// What redaction did to a value.
+type marks byte
+
+const (
+	wasRedacted marks = 1 << iota
+	wasCut
+)
+
+// json appends a JSON value without its secrets, within maxValue, and says what it left out. fields are those that the value's schema
+// calls secret; nil for none. Of what is no JSON it appends only the size.
+func (r *redactor) json(dst, src []byte, fields *secretFields) ([]byte, marks) {
+	w := walker{r: r, src: src, dst: dst, end: len(dst) + maxValue}
+	w.space()
+	if ok := w.value(fields, 0); ok {
+		if w.space(); w.at == len(src) {
+			return w.dst, w.marks
+		}
+	}
+	return appendSize(dst, "no JSON, ", len(src)), wasCut
+}
+
+func appendSize(dst []byte, what string, n int) []byte {
+	dst = append(dst, `"[`...)
+	dst = append(dst, what...)
+	dst = strconv.AppendInt(dst, int64(n), 10)
+	return append(dst, ` bytes]"`...)
+}
+
+// A walker copies one JSON value. It takes any bytes, and returns false for what it does not understand.
+type walker struct {
+	r     *redactor
+	src   []byte
+	at    int
+	dst   []byte
+	end   int // dst may grow to that, before what is open is closed
+	marks marks
+}
+
+func (w *walker) space() {
+	for w.at < len(w.src) {
+		switch w.src[w.at] {
+		case ' ', '\t', '\n', '\r':
+			w.at++
+		default:
+			return
+		}
+	}
+}
+
+func (w *walker) peek() byte {
+	if w.at < len(w.src) {
+		return w.src[w.at]
+	}
+	return 0
+}
+
+func (w *walker) value(fields *secretFields, depth int) bool {
+	switch w.peek() {
+	case '{':
+		return w.object(fields, depth)
+	case '[':
+		return w.array(fields, depth)
+	case '"':
+		raw, ok := w.str()
+		if ok {
+			w.text(raw)
+		}
+		return ok
+	}
+	start := w.at
+	if !w.literal() {
+		return false
+	}
+	w.dst = append(w.dst, w.src[start:w.at]...)
+	return true
+}
+
+func (w *walker) object(fields *secretFields, depth int) bool {
+	if depth >= maxDepth {
+		return false
+	}
+	w.at++
+	w.dst = append(w.dst, '{')
+	first := true
+	for w.space(); w.peek() != '}'; w.space() {
+		if !first {
+			if w.peek() != ',' {
+				return false
+			}
+			w.at++
+			w.space()
+		}
+		raw, ok := w.str()
+		if !ok {
+			return false
+		}
+		if w.space(); w.peek() != ':' {
+			return false
+		}
+		w.at++
+		w.space()
+		if len(w.dst)+len(raw) > w.end {
+			w.marks |= wasCut
+			if !w.skip(depth + 1) {
+				return false
+			}
+			first = false
+			continue
+		}
+		if w.dst[len(w.dst)-1] != '{' {
+			w.dst = append(w.dst, ',')
+		}
+		first = false
+		name := w.name(raw)
+		field := fields.field(name)
+		if field.isSecret() || w.r.secret(name) {
+			w.dst = append(append(w.dst, raw...), ':')
+			if !w.secret(depth + 1) {
+				return false
+			}
+			continue
+		}
+		w.dst = append(append(w.dst, raw...), ':')
+		if !w.value(field, depth+1) {
+			return false
+		}
+	}
+	w.at++
+	w.dst = append(w.dst, '}')
+	return true
+}
+
+// name is the name of a field as a program sees it.
+func (w *walker) name(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw[1 : len(raw)-1]
+	}
+	name, _ := strictjson.Unquote(raw)
+	return []byte(name)
+}
+
+// secret writes what stands for a value; nothing tells how long it was. Null and "" stay.
+func (w *walker) secret(depth int) bool {
+	start := w.at
+	if !w.skip(depth) {
+		return false
+	}
+	switch raw := w.src[start:w.at]; string(raw) {
+	case "null", `""`:
+		w.dst = append(w.dst, raw...)
+	default:
+		w.dst = append(w.dst, `"`+redacted+`"`...)
+		w.marks |= wasRedacted
+	}
+	return true
+}
+
+func (w *walker) array(fields *secretFields, depth int) bool {
+	if depth >= maxDepth {
+		return false
+	}
+	item := fields.item()
+	w.at++
+	w.dst = append(w.dst, '[')
+	first := true
+	for w.space(); w.peek() != ']'; w.space() {
+		if !first {
+			if w.peek() != ',' {
+				return false
+			}
+			w.at++
+			w.space()
+		}
+		first = false
+		if len(w.dst) > w.end {
+			w.marks |= wasCut
+			if !w.skip(depth + 1) {
+				return false
+			}
+			continue
+		}
+		if w.dst[len(w.dst)-1] != '[' {
+			w.dst = append(w.dst, ',')
+		}
+		ok := false
+		if item.isSecret() {
+			ok = w.secret(depth + 1)
+		} else {
+			ok = w.value(item, depth+1)
+		}
+		if !ok {
+			return false
+		}
+	}
+	w.at++
+	w.dst = append(w.dst, ']')
+	return true
+}
+
+// skip passes over a value.
+func (w *walker) skip(depth int) bool {
+	switch c := w.peek(); c {
+	case '"':
+		_, ok := w.str()
+		return ok
+	case '{', '[':
+		if depth >= maxDepth {
+			return false
+		}
+		w.at++
+		for first := true; ; first = false {
+			w.space()
+			if w.peek() == c+2 { // '}' and ']' stand two behind
+				w.at++
+				return true
+			}
+			if !first {
+				if w.peek() != ',' {
+					return false
+				}
+				w.at++
+				w.space()
+			}
+			if c == '{' {
+				if _, ok := w.str(); !ok {
+					return false
+				}
+				if w.space(); w.peek() != ':' {
+					return false
+				}
+				w.at++
+				w.space()
+			}
+			if !w.skip(depth + 1) {
+				return false
+			}
+		}
+	}
+	return w.literal()
+}
+
+// literal passes over a number, true, false or null.
+func (w *walker) literal() bool {
+	start := w.at
+	plain := true
+	for ; w.at < len(w.src); w.at++ {
+		c := w.src[w.at]
+		if c >= '0' && c <= '9' {
+			continue
+		}
+		if (c < 'a' || c > 'z') && c != '-' && c != '+' && c != '.' && c != 'E' {
+			break
+		}
+		plain = false
+	}
+	b := w.src[start:w.at]
+	if plain {
+		return len(b) == 1 || len(b) > 1 && b[0] != '0'
+	}
+	return json.Valid(b)
+}
+
+// str passes over a string and returns it with its quotes.
+func (w *walker) str() ([]byte, bool) {
+	if w.peek() != '"' {
+		return nil, false
+	}
+	start := w.at
+	ascii := true
+	escaped := false
+	for w.at++; w.at < len(w.src); w.at++ {
+		switch c := w.src[w.at]; {
+		case c == '"':
+			w.at++
+			raw := w.src[start:w.at]
+			return raw, (ascii || utf8.Valid(raw)) && (!escaped || json.Valid(raw))
+		case c == '\\':
+			escaped = true
+			w.at++
+		case c < ' ':
+			return nil, false
+		case c >= utf8.RuneSelf:
+			ascii = false
+		}
+	}
+	return nil, false
+}
+
+// text writes a string: shortened if it is long, and without what looks like a token.
+func (w *walker) text(raw []byte) {
+	switch {
+	case len(raw) > maxText:
+		w.marks |= wasCut
+		s, _ := strictjson.Unquote(raw)
+		s, found := scrub(s)
+		if found {
+			w.marks |= wasRedacted
+		}
+		w.dst = strictjson.AppendQuote(w.dst, cut(s, maxText))
+	case suspicious(raw):
+		s, _ := strictjson.Unquote(raw)
+		if scrubbed, found := scrub(s); found {
+			w.marks |= wasRedacted
+			w.dst = strictjson.AppendQuote(w.dst, scrubbed)
+			return
+		}
+		w.dst = append(w.dst, raw...)
+	default:
+		w.dst = append(w.dst, raw...)
+	}
+}
+
+// suspicious is a quick check for what scrub may find in a JSON string. An escape may hide anything.
+func suspicious(raw []byte) bool {
+	return len(raw) > 16 && (bytes.Contains(raw, []byte("eyJ")) || bytes.Contains(raw, []byte("earer")) || bytes.Contains(raw, []byte("-----")) ||
+		bytes.IndexByte(raw, '\\') >= 0)
+}
+
+// cut shortens a text to at most n bytes and tells how many are missing.
+func cut(s string, n int) string {
+	if len(s) <= n {
+		return s
+	}
+	at := n
+	for at > 0 && !utf8.RuneStart(s[at]) {
+		at--
+	}
+	return s[:at] + "…[" + strconv.Itoa(len(s)-at) + " bytes more]"
+}
+
+// What looks like a secret wherever it stands: tokens, PEM blocks.
+var secretShapes = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*` +
+	`|(?i:\bbearer[ +]+)[^\s"',;]+` +
+	`|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`)
+
+// scrub takes out of a text what looks like a token, wherever it stands.
+func scrub(s string) (string, bool) {
+	if !secretShapes.MatchString(s) {
+		return s, false
+	}
+	return secretShapes.ReplaceAllString(s, redacted), true
+}
+
+// assignment is what stands before a value in prose: name=, name: or "name":".
+var assignment = regexp.MustCompile(`([A-Za-z0-9_-]{3,64})["']?\s*[:=]\s*(["']?)`)
+
+// prose takes secrets out of an error's text: what looks like one, and what stands behind a secret's name.
+func (r *redactor) prose(s string) string {
+	s, _ = scrub(s)
+	var b strings.Builder
+	done := 0
+	for _, m := range assignment.FindAllStringSubmatchIndex(s, -1) {
+		name, start := s[m[2]:m[3]], m[1]
+		if start < done || !r.secret([]byte(name)) {
+			continue
+		}
+		end := start + valueLength(s[start:], name, s[m[4]:m[5]])
+		if end == start || s[start] == '[' {
+			continue
+		}
+		b.WriteString(s[done:start])
+		b.WriteString(redacted)
+		done = end
+	}
+	if done == 0 {
+		return s
+	}
+	return b.String() + s[done:]
+}
+
+// valueLength is the length of a value at the start of a text: to its quote, to the end of the line for a header's, else to what
+// separates it from the next.
+func valueLength(s, name, quote string) int {
+	separators := " \t\r\n\"'&,;(){}"
+	if quote != "" {
+		separators = quote
+	} else if lower := strings.ToLower(name); strings.Contains(lower, "authorization") || strings.Contains(lower, "cookie") {
+		separators = "\r\n"
+	}
+	if i := strings.IndexAny(s, separators); i >= 0 {
+		return i
+	}
+	return len(s)
+}
+
+// secretFields are the fields of a JSON value that its schema calls secret, by writeOnly. Nil holds none.
+type secretFields struct {
+	secret bool
+	fields map[string]*secretFields
+	items  *secretFields // of a list, or of an object with any keys
+}
+
+func (f *secretFields) isSecret() bool { return f != nil && f.secret }
+
+func (f *secretFields) field(name []byte) *secretFields {
+	if f == nil {
+		return nil
+	}
+	if field, ok := f.fields[string(name)]; ok {
+		return field
+	}
+	return f.items
+}
+
+func (f *secretFields) item() *secretFields {
+	if f == nil {
+		return nil
+	}
+	return f.items
+}
+
+// A schemaPart is what of a JSON Schema says where secrets are.
+type schemaPart struct {
+	WriteOnly            bool                   `json:"writeOnly"`
+	Ref                  string                 `json:"$ref"`
+	Defs                 map[string]*schemaPart `json:"$defs"`
+	Properties           map[string]*schemaPart `json:"properties"`
+	Items                *schemaPart            `json:"items"`
+	AdditionalProperties json.RawMessage        `json:"additionalProperties"`
+}
+
+// secretsOf returns the fields that a schema calls secret, or nil.
+func secretsOf(schema json.RawMessage) *secretFields {
+	if !bytes.Contains(schema, []byte(`"writeOnly"`)) {
+		return nil
+	}
+	var root schemaPart
+	if json.Unmarshal(schema, &root) != nil {
+		return nil
+	}
+	defs := map[string]*secretFields{}
+	for name := range root.Defs {
+		defs[name] = &secretFields{}
+	}
+	for name, part := range root.Defs {
+		*defs[name] = *secretPart(part, defs)
+	}
+	return secretPart(&root, defs)
+}
+
+func secretPart(part *schemaPart, defs map[string]*secretFields) *secretFields {
+	if name, ok := strings.CutPrefix(part.Ref, "#/$defs/"); ok {
+		if f := defs[strings.NewReplacer("~1", "/", "~0", "~").Replace(name)]; f != nil {
+			return f
+		}
+	}
+	f := &secretFields{secret: part.WriteOnly}
+	for name, property := range part.Properties {
+		if f.fields == nil {
+			f.fields = map[string]*secretFields{}
+		}
+		f.fields[name] = secretPart(property, defs)
+	}
+	if part.Items != nil {
+		f.items = secretPart(part.Items, defs)
+	}
+	var values schemaPart
+	if len(part.AdditionalProperties) > 0 && part.AdditionalProperties[0] == '{' && json.Unmarshal(part.AdditionalProperties, &values) == nil {
+		f.items = secretPart(&values, defs)
+	}
+	return f
+}
