@@ -65,6 +65,7 @@ function Frame({ session: { features, program, environment } }: { session: Sessi
   useEffect(() => {
     document.title = `${view?.title ?? 'Not found'} · ${program || 'Mooncore'}`;
     menuOpen.value = false;
+    helpOpen.value = false;
     // Whoever reads by ear hears that the view changed.
     if (!first.current) main.current?.focus({ preventScroll: true });
     first.current = false;

@@ -97,6 +97,7 @@ test('describe says what is accepted', () => {
   const cases: [Schema, string][] = [
     [{ type: 'integer', minimum: 1, maximum: 10 }, 'integer, 1 to 10'],
     [{ type: 'string', minLength: 3, maxLength: 3 }, 'string, exactly 3 characters'],
+    [{ type: 'string', minLength: 1 }, 'string, at least 1 character'],
     [{ type: 'string', format: 'email' }, 'email'],
     [{ type: 'array', items: { type: 'string' }, maxItems: 5 }, 'list of string, at most 5 items'],
     [{ type: ['number', 'null'] }, 'number, or null'],

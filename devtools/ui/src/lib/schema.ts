@@ -123,8 +123,8 @@ export function describe(schema: Schema, root: Schema): string {
   else parts.push(s.format ?? (s.contentEncoding ? `Base64 ${type ?? 'string'}` : (type ?? 'any JSON')));
   parts.push(...[
     range(s.minimum ?? s.exclusiveMinimum, s.maximum ?? s.exclusiveMaximum, ''),
-    range(s.minLength, s.maxLength, ' characters'),
-    range(s.minItems, s.maxItems, ' items'),
+    range(s.minLength, s.maxLength, 'character'),
+    range(s.minItems, s.maxItems, 'item'),
   ].filter(Boolean));
   if (s.multipleOf !== undefined) parts.push(`multiple of ${s.multipleOf}`);
   if (s.pattern !== undefined) parts.push(`matches ${s.pattern}`);
@@ -133,9 +133,10 @@ export function describe(schema: Schema, root: Schema): string {
 }
 
 function range(min: number | undefined, max: number | undefined, unit: string): string {
-  if (min !== undefined && max !== undefined) return min === max ? `exactly ${min}${unit}` : `${min} to ${max}${unit}`;
-  if (min !== undefined) return `at least ${min}${unit}`;
-  if (max !== undefined) return `at most ${max}${unit}`;
+  const of = (n: number) => (unit === '' ? `${n}` : `${n} ${unit}${n === 1 ? '' : 's'}`);
+  if (min !== undefined && max !== undefined) return min === max ? `exactly ${of(min)}` : `${min} to ${of(max)}`;
+  if (min !== undefined) return `at least ${of(min)}`;
+  if (max !== undefined) return `at most ${of(max)}`;
   return '';
 }
 

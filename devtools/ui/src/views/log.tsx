@@ -14,6 +14,7 @@ import { Entry } from './logentry.tsx';
 
 const maxRows = 10_000;
 const pageSize = 200;
+const catchUpPages = 3;
 
 export function Log() {
   const { query } = route.value;
@@ -49,27 +50,51 @@ export function Log() {
     return () => abort.abort();
   }, [key, turn]);
 
-  // What only the server can tell, or what the stream left out, is asked for, at most twice a second.
+  // What only the server can tell, or what the stream left out, is asked for, at most twice a second: as far back as `gap`, the
+  // newest that was here before. When that is too far, the list begins anew, so that it has no hole.
+  const newest = useRef(0);
+  newest.current = rows[0]?.id ?? 0;
+  const gap = useRef(Infinity);
+  const missed = () => {
+    if (newest.current > 0) gap.current = Math.min(gap.current, newest.current);
+    catchUp();
+  };
   const catchUp = useThrottled(async () => {
     const at = key;
+    const back = gap.current;
+    gap.current = Infinity;
     try {
-      const page = await get<LogPage>('log', { ...toQuery(filter, Date.now()), limit: 1000 });
+      const found: LogSummary[] = [];
+      const ask = () => get<LogPage>('log', { ...toQuery(filter, Date.now()), limit: 1000, before: found.at(-1)?.id });
+      let page = await ask();
+      found.push(...page.entries);
+      const whole = () => !page.more || (found.at(-1)?.id ?? 0) <= back;
+      for (let pages = 1; pages < catchUpPages && !whole(); pages++) {
+        page = await ask();
+        found.push(...page.entries);
+      }
       if (at !== latest.current) return;
-      setRows((old) => merge(old, page.entries, maxRows));
-      setState((old) => ({ ...old, kept: page.kept, bytes: page.kept_bytes, max: page.max_bytes, error: undefined }));
+      if (whole()) setRows((old) => merge(old, found, maxRows));
+      else setRows(found);
+      setState((old) => ({ ...old, more: old.more || !whole(), kept: page.kept, bytes: page.kept_bytes, max: page.max_bytes, error: undefined }));
     } catch (error) {
       setState((old) => ({ ...old, error: error as Error }));
     }
   }, 500);
   const latest = useRef(key);
   latest.current = key;
-  useEffect(catchUp, [epoch]); // a stream that came back may have missed some
+  useEffect(missed, [epoch]); // a stream that came back may have missed some
+
+  const recount = useThrottled(async () => {
+    const page = await get<LogPage>('log', { limit: 1 }).catch(() => undefined);
+    if (page) setState((old) => ({ ...old, kept: page.kept, bytes: page.kept_bytes }));
+  }, 3000);
 
   useTopic('log');
   useStream('log', ({ entries, dropped }) => {
     const now = Date.now();
     const sure: LogSummary[] = [];
-    let unsure = (dropped ?? 0) > 0;
+    let unsure = false;
     for (const entry of entries) {
       const match = matches(entry, filter, now);
       if (match) sure.push(entry);
@@ -83,8 +108,9 @@ export function Log() {
     }
     meanwhile.current?.push(...sure);
     if (sure.length > 0) setRows((old) => merge(old, sure, maxRows));
-    setState((old) => ({ ...old, kept: old.kept + entries.length }));
-    if (unsure) catchUp();
+    if (dropped) missed();
+    else if (unsure) catchUp();
+    recount();
   });
   useStream('log_cleared', () => setTurn((n) => n + 1));
 
@@ -92,7 +118,7 @@ export function Log() {
     setPaused(false);
     setRows((old) => merge(old, waiting.current, maxRows));
     waiting.current = [];
-    catchUp();
+    missed();
   };
 
   const older = async () => {
