@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/internal/chromium"
 )
 
 // serve runs the program at an address until stop is called.
@@ -50,27 +51,24 @@ func freeAddr(t *testing.T) string {
 }
 
 // logIn opens a window and comes in under a name.
-func logIn(b *browser, addr, name string) *window {
-	b.t.Helper()
-	w := b.open("http://" + addr + "/")
-	w.wait("document.activeElement?.id === 'name'")
-	w.enter(name)
-	w.waitOnline()
-	w.wait(sees("people", name))
+func logIn(t *testing.T, b *chromium.Browser, addr, name string) *chromium.Page {
+	t.Helper()
+	w := b.Open("http://" + addr + "/")
+	w.Wait("document.activeElement?.id === 'name'")
+	enter(w, name)
+	waitOnline(w)
+	w.Wait(sees("people", name))
 	return w
 }
 
-func (w *window) waitOnline() {
-	w.t.Helper()
-	w.wait("document.getElementById('me-state').textContent === 'Online'")
+func waitOnline(w *chromium.Page) {
+	w.Wait("document.getElementById('me-state').textContent === 'Online'")
 }
 
 // enter types into the element that has the focus, and presses Enter.
-func (w *window) enter(text string) {
-	w.t.Helper()
-	w.do(w.session, "Input.insertText", values{"text": text}, nil)
-	key := values{"type": "keyDown", "key": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}
-	w.do(w.session, "Input.dispatchKeyEvent", key, nil)
+func enter(w *chromium.Page, text string) {
+	w.Type(text)
+	w.Press("Enter")
 }
 
 // sees is the condition that an element of the page contains some text.
@@ -80,82 +78,82 @@ func sees(id, text string) string {
 }
 
 func TestTwoPeopleInTheirBrowsers(t *testing.T) {
-	b := startBrowser(t)
+	b := chromium.Start(t)
 	addr := freeAddr(t)
 	srv, stop := serve(t, addr)
-	ann := logIn(b, addr, "Ann")
-	bob := logIn(b, addr, "Bob")
+	ann := logIn(t, b, addr, "Ann")
+	bob := logIn(t, b, addr, "Bob")
 
-	ann.wait(sees("people", "Bob"))
-	ann.wait(sees("log", "Bob joined"))
-	bob.wait(sees("people", "Ann"))
-	ann.wait("document.getElementById('people-count').textContent === '2'")
+	ann.Wait(sees("people", "Bob"))
+	ann.Wait(sees("log", "Bob joined"))
+	bob.Wait(sees("people", "Ann"))
+	ann.Wait("document.getElementById('people-count').textContent === '2'")
 
 	const shout = `<img src=x onerror="document.title='broken'"> Hello Bob`
-	ann.eval("document.getElementById('text').focus()")
-	ann.enter(shout)
-	bob.wait(sees("log", shout))
-	ann.wait(sees("log", shout))
-	if n := bob.eval("document.querySelectorAll('#log img').length"); n != 0.0 {
+	ann.Eval("document.getElementById('text').focus()")
+	enter(ann, shout)
+	bob.Wait(sees("log", shout))
+	ann.Wait(sees("log", shout))
+	if n := bob.Eval("document.querySelectorAll('#log img').length"); n != 0.0 {
 		t.Error("a message became HTML")
 	}
 
 	// Bob writes to Ann alone: she gets a badge, and reads it.
-	bob.eval(`document.querySelector('.person[data-key="Ann"]').click()`)
-	bob.wait(sees("talk-title", "Ann"))
-	bob.enter("just for you")
-	bob.wait(sees("log", "just for you"))
-	ann.wait(`document.querySelector('[data-key="@Bob"] .badge')?.textContent === '1'`)
-	ann.eval(`document.querySelector('[data-key="@Bob"]').click()`)
-	ann.wait(sees("log", "just for you"))
-	ann.wait(`!document.querySelector('[data-key="@Bob"] .badge')`)
+	bob.Eval(`document.querySelector('.person[data-key="Ann"]').click()`)
+	bob.Wait(sees("talk-title", "Ann"))
+	enter(bob, "just for you")
+	bob.Wait(sees("log", "just for you"))
+	ann.Wait(`document.querySelector('[data-key="@Bob"] .badge')?.textContent === '1'`)
+	ann.Eval(`document.querySelector('[data-key="@Bob"]').click()`)
+	ann.Wait(sees("log", "just for you"))
+	ann.Wait(`!document.querySelector('[data-key="@Bob"] .badge')`)
 
-	ann.eval(`document.querySelector('[data-key="room-general"]').click()`)
-	bob.eval(`document.querySelector('[data-key="room-general"]').click()`)
+	ann.Eval(`document.querySelector('[data-key="room-general"]').click()`)
+	bob.Eval(`document.querySelector('[data-key="room-general"]').click()`)
 
 	// Bob's connection breaks, and for a while he gets no other. He misses nothing.
-	bob.eval(`globalThis.RealSocket = WebSocket; globalThis.WebSocket = class extends RealSocket {
+	bob.Eval(`globalThis.RealSocket = WebSocket; globalThis.WebSocket = class extends RealSocket {
 		constructor() { super(location.origin.replace('http', 'ws') + '/nowhere') }
 	}; null`)
 	if err := srv.Tenant("", lobby).Kick(t.Context(), "Bob"); err != nil {
 		t.Fatal(err)
 	}
-	ann.wait(sees("log", "Bob left"))
-	ann.enter("are you there?")
-	ann.wait(sees("log", "are you there?"))
-	bob.wait(sees("status", "Reconnecting in"))
-	bob.eval("globalThis.WebSocket = RealSocket; null")
-	bob.wait(sees("log", "are you there?"))
+	ann.Wait(sees("log", "Bob left"))
+	enter(ann, "are you there?")
+	ann.Wait(sees("log", "are you there?"))
+	bob.Wait(sees("status", "Reconnecting in"))
+	bob.Eval("globalThis.WebSocket = RealSocket; null")
+	bob.Wait(sees("log", "are you there?"))
 
 	// The server restarts with another key: both come back by themselves, as themselves.
 	stop()
-	ann.wait(sees("status", "Reconnecting in"))
+	ann.Wait(sees("status", "Reconnecting in"))
 	serve(t, addr)
-	ann.waitOnline()
-	bob.waitOnline()
-	ann.wait(sees("people", "Bob"))
-	ann.enter("back again")
-	bob.wait(sees("log", "back again"))
-	ann.wait(sees("log", "back again"))
+	waitOnline(ann)
+	waitOnline(bob)
+	ann.Wait(sees("people", "Bob"))
+	enter(ann, "back again")
+	bob.Wait(sees("log", "back again"))
+	ann.Wait(sees("log", "back again"))
 
 	// Nothing is shown twice.
-	for _, w := range []*window{ann, bob} {
+	for _, w := range []*chromium.Page{ann, bob} {
 		const texts = "[...document.querySelectorAll('.bubble')].map((bubble) => bubble.textContent).join('; ')"
-		if got, want := w.eval(texts), shout+"; are you there?; back again"; got != want {
+		if got, want := w.Eval(texts), shout+"; are you there?; back again"; got != want {
 			t.Errorf("the page shows %q, want %q", got, want)
 		}
 	}
 }
 
 func TestANameThatIsTakenIsRefusedOnThePage(t *testing.T) {
-	b := startBrowser(t)
+	b := chromium.Start(t)
 	addr := freeAddr(t)
 	serve(t, addr)
-	logIn(b, addr, "Ann")
-	w := b.open("http://" + addr + "/")
-	w.enter("ann")
-	w.wait(sees("login-error", "is here already"))
-	w.eval("document.getElementById('name').select()")
-	w.enter("<ann>")
-	w.wait(sees("login-error", "must start with a letter or digit"))
+	logIn(t, b, addr, "Ann")
+	w := b.Open("http://" + addr + "/")
+	enter(w, "ann")
+	w.Wait(sees("login-error", "is here already"))
+	w.Eval("document.getElementById('name').select()")
+	enter(w, "<ann>")
+	w.Wait(sees("login-error", "must start with a letter or digit"))
 }
