@@ -182,6 +182,7 @@ type actionView struct {
 	MaxBytes    int64             `json:"max_bytes"`
 	Limits      map[string]string `json:"limits,omitempty"`
 	Override    []string          `json:"override,omitempty"`
+	Tool        bool              `json:"tool,omitempty"`
 	Schema      json.RawMessage   `json:"schema,omitempty"`
 	Output      json.RawMessage   `json:"output,omitempty"`
 	Stats       *statsView        `json:"stats,omitempty"`
@@ -220,7 +221,7 @@ func (t *tools) actionView(app string, a *mooncore.Action) actionView {
 	v := actionView{
 		Name: a.Name, Access: accessOf(a.Allow), Description: a.Description, ReadOnly: a.ReadOnly,
 		Timeout: milliseconds(max(cmp.Or(a.Timeout, t.server.Limits.Timeout), 0)), MaxBytes: max(cmp.Or(a.MaxBytes, t.server.Limits.MaxBytes), 0),
-		Override: sortedKeys(a.Override), Schema: a.Handler.InputSchema(), Output: a.Handler.OutputSchema(),
+		Override: sortedKeys(a.Override), Tool: a.Tool, Limits: limitsOf(a), Schema: a.Handler.InputSchema(), Output: a.Handler.OutputSchema(),
 	}
 	if string(v.Output) == "{}" {
 		v.Output = nil
@@ -236,6 +237,21 @@ func (t *tools) actionView(app string, a *mooncore.Action) actionView {
 	}
 	v.Stats = s
 	return v
+}
+
+// limitsOf are the policies of an action that have no field of their own, for people.
+func limitsOf(a *mooncore.Action) map[string]string {
+	limits := map[string]string{}
+	if rate := a.Rate.String(); rate != "" {
+		limits["Rate"] = rate
+	}
+	if a.Concurrency > 0 {
+		limits["Concurrency"] = strconv.Itoa(a.Concurrency) + " at a time"
+	}
+	if a.Idempotency > 0 {
+		limits["Idempotency"] = "outcomes are kept for " + a.Idempotency.String()
+	}
+	return limits
 }
 
 func sortedKeys[V any](m map[string]V) []string {

@@ -240,7 +240,7 @@ func (t *tools) serve(ctx context.Context, listener net.Listener) {
 		last, cancel := context.WithTimeout(context.Background(), time.Second)
 		defer cancel()
 		if server.Shutdown(last) != nil {
-			server.Close()
+			_ = server.Close() // it cuts off what is left
 		}
 	}()
 	if err := server.Serve(listener); !errors.Is(err, http.ErrServerClosed) {

@@ -12,6 +12,7 @@ require (
 require (
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/rs/cors v1.11.1 // indirect
+	golang.org/x/time v0.16.0 // indirect
 )
 
 replace github.com/mooncore/mooncore => ..

@@ -120,8 +120,6 @@ func (t *tools) routes() http.Handler {
 // An endpoint answers a request with a value, as JSON, or with nothing.
 type endpoint func(r *http.Request) (any, error)
 
-type sessionKey struct{}
-
 // authenticated serves requests of a session. Those that change something carry its CSRF token.
 func (t *tools) authenticated(h func(w http.ResponseWriter, r *http.Request, s session)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {

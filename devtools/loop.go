@@ -251,7 +251,9 @@ func (t *tools) runSocket(ctx context.Context, req *runRequest, key string) (*ru
 	if token != "" {
 		header.Set("Authorization", "Bearer "+token)
 	}
-	conn, resp, err := websocket.Dial(ctx, "ws://"+t.loop.host+"/ws", &websocket.DialOptions{HTTPClient: t.loop.client, HTTPHeader: header})
+	conn, resp, err := websocket.Dial( //nolint:bodyclose // it is closed with the connection, or holds nothing that must be
+		ctx, "ws://"+t.loop.host+"/ws", &websocket.DialOptions{HTTPClient: t.loop.client, HTTPHeader: header},
+	)
 	if err != nil {
 		if resp == nil {
 			return nil, &mooncore.Error{Code: mooncore.CodeUnavailable, Message: "The WebSocket was not opened", Err: err}
@@ -337,7 +339,7 @@ func newLoop(srv *mooncore.Server, hosts []string) *loop {
 
 // serve serves until ctx ends.
 func (l *loop) serve(ctx context.Context) {
-	defer context.AfterFunc(ctx, func() { l.server.Close() })()
+	defer context.AfterFunc(ctx, func() { _ = l.server.Close() })()
 	_ = l.server.Serve(l) // http.ErrServerClosed
 }
 

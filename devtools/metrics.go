@@ -78,7 +78,7 @@ func newSampler(counts *counters, conns func() int) *sampler {
 }
 
 // sample takes a point.
-func (s *sampler) sample(now time.Time) metricPoint {
+func (s *sampler) sample(now time.Time) {
 	metrics.Read(s.samples)
 	c, last := s.counts, &s.last
 	seconds := max(now.Sub(last.at).Seconds(), 1e-3)
@@ -113,7 +113,6 @@ func (s *sampler) sample(now time.Time) metricPoint {
 		s.points[s.next] = p
 	}
 	s.next = (s.next + 1) % historyLength
-	return p
 }
 
 // longestPause is the longest stop of the world since the last sample, in milliseconds.

@@ -3,7 +3,9 @@ package devtools
 import (
 	"bytes"
 	"encoding/json"
+	"maps"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -77,9 +79,7 @@ func (r *redactor) secret(name []byte) bool {
 	defer r.mu.Unlock()
 	if known := *r.known.Load(); len(known) < maxKnown && len(name) <= 64 {
 		next := make(map[string]bool, len(known)+1)
-		for k, v := range known {
-			next[k] = v
-		}
+		maps.Copy(next, known)
 		next[string(name)] = secret
 		r.known.Store(&next)
 	}
@@ -88,17 +88,7 @@ func (r *redactor) secret(name []byte) bool {
 
 func (r *redactor) judge(name []byte) bool {
 	plain := plainName(name)
-	for _, s := range r.names {
-		if plain == s {
-			return true
-		}
-	}
-	for _, s := range r.parts {
-		if strings.Contains(plain, s) {
-			return true
-		}
-	}
-	return false
+	return slices.Contains(r.names, plain) || slices.ContainsFunc(r.parts, func(s string) bool { return strings.Contains(plain, s) })
 }
 
 // What redaction did to a value.

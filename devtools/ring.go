@@ -1,6 +1,7 @@
 package devtools
 
 import (
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -70,7 +71,7 @@ func (r *ring) view() []chunk {
 	defer r.mu.Unlock()
 	view := make([]chunk, len(r.chunks))
 	for i, c := range r.chunks {
-		view[i] = chunk{c.first, c.buf[:len(c.buf):len(c.buf)], c.ends[:len(c.ends):len(c.ends)]}
+		view[i] = chunk{c.first, slices.Clip(c.buf), slices.Clip(c.ends)}
 	}
 	return view
 }
@@ -90,7 +91,7 @@ func (r *ring) newest(fn func(id uint64, record []byte) bool) {
 	view := r.view()
 	for i := len(view) - 1; i >= 0; i-- {
 		c := &view[i]
-		for j := len(c.ends) - 1; j >= 0; j-- {
+		for j := range slices.Backward(c.ends) {
 			if !fn(c.first+uint64(j), c.record(j)) {
 				return
 			}

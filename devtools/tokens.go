@@ -1,7 +1,6 @@
 package devtools
 
 import (
-	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -46,8 +45,7 @@ func (t *tools) postToken(r *http.Request) (any, error) {
 		return nil, &mooncore.Error{Code: mooncore.CodeFailedPrecondition, Message: fmt.Sprintf("No token: %v", err), Err: err}
 	}
 	t.audit("token made", "user", clip(id.User), "tenant", clip(id.Tenant), "app", clip(id.App), "lifetime", lifetime)
-	_, claims := tokenParts(token)
-	return map[string]any{"token": token, "claims": claims}, nil
+	return map[string]any{"token": token, "claims": t.srv.ExplainToken(token).Claims}, nil
 }
 
 // A tokenReport says what a token holds and whether it is good.
@@ -77,7 +75,8 @@ func (t *tools) inspect(r *http.Request, token string) *tokenReport {
 	for _, prefix := range []string{"Bearer ", "bearer "} {
 		token = strings.TrimPrefix(token, prefix)
 	}
-	report.Header, report.Claims = tokenParts(token)
+	explained := t.srv.ExplainToken(token)
+	report.Header, report.Claims = explained.Header, explained.Claims
 	var times struct {
 		Exp, Iat json.Number
 	}
@@ -99,9 +98,13 @@ func (t *tools) inspect(r *http.Request, token string) *tokenReport {
 	id, err := t.srv.Authenticate(asked.WithContext(r.Context()))
 	switch {
 	case err != nil:
-		report.Reasons = append(report.Reasons, refusal(err))
-		if report.Header == nil || report.Claims == nil {
-			report.Reasons = append(report.Reasons, "It does not read as header.claims.signature, each Base64 without padding.")
+		for _, check := range explained.Checks {
+			if !check.OK {
+				report.Reasons = append(report.Reasons, "In its "+check.Name+": "+check.Detail+".")
+			}
+		}
+		if len(report.Reasons) == 0 { // Config.Authenticate refuses it
+			report.Reasons = append(report.Reasons, refusal(err))
 		}
 	case id.User == "":
 		report.Reasons = append(report.Reasons, "The program takes it for no credential: a call with it is anonymous.")
@@ -127,21 +130,4 @@ func refusal(err error) string {
 		return fmt.Sprintf("%s: %s.", e.Message, cause)
 	}
 	return e.Message + "."
-}
-
-// tokenParts decodes what can be decoded of a token, without a look at its signature.
-func tokenParts(token string) (header, claims json.RawMessage) {
-	parts := strings.Split(token, ".")
-	decode := func(i int) json.RawMessage {
-		if i >= len(parts) {
-			return nil
-		}
-		b, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts[i], "="))
-		var object map[string]json.RawMessage
-		if err != nil || json.Unmarshal(b, &object) != nil {
-			return nil
-		}
-		return b
-	}
-	return decode(0), decode(1)
 }

@@ -421,7 +421,7 @@ func TestTokens(t *testing.T) {
 		}
 	}
 	for token, want := range map[string]string{
-		"": "no token", "a b": "no token", "abc": "Invalid token", made.Token + "x": "Invalid token", made.Token[:len(made.Token)-3]: "Invalid token",
+		"": "no token", "a b": "no token", "abc": "In its form", made.Token + "x": "In its", made.Token[:len(made.Token)-4]: "In its signature",
 	} {
 		if got := inspect(token); got.Valid || len(got.Reasons) == 0 || !strings.Contains(got.Reasons[0], want) {
 			t.Errorf("%q: %+v", token, got)

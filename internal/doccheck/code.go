@@ -36,6 +36,7 @@ var imports = map[string]string{
 	"strings": "strings", "synctest": "testing/synctest", "testing": "testing", "time": "time", "tls": "crypto/tls",
 	"mooncore":     "github.com/mooncore/mooncore",
 	"mooncoretest": "github.com/mooncore/mooncore/mooncoretest",
+	"devtools":     "github.com/mooncore/mooncore/devtools",
 	"mcpserver":    "github.com/mooncore/mooncore/mcpserver",
 	"metrics":      "github.com/mooncore/mooncore/metrics",
 	"otelmooncore": "github.com/mooncore/mooncore/otelmooncore",
@@ -46,7 +47,7 @@ var imports = map[string]string{
 }
 
 // modules are the directories of the modules, beside the root's, that code may import.
-var modules = []string{"mcpserver", "metrics", "otelmooncore"}
+var modules = []string{"devtools", "mcpserver", "metrics", "otelmooncore"}
 
 // checkCode compiles the Go code of documents in a module of its own, and runs its tests.
 func checkCode(root, dir string, docs []*document) (faults []string) {
