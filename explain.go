@@ -16,6 +16,9 @@ type TokenReport struct {
 	Header json.RawMessage `json:"header,omitempty"`
 	Claims json.RawMessage `json:"claims,omitempty"`
 
+	// Roles are the names of the roles in the claims, those that the app has.
+	Roles []string `json:"roles,omitempty"`
+
 	// Checks are what was asked of the token, in the order in which the server asks. After one that failed, those that can be asked
 	// still are.
 	Checks []TokenCheck `json:"checks"`
@@ -72,6 +75,7 @@ func (t *tokens) explain(token string) TokenReport {
 	if !check("claims", err, "all that are required, of the right types") {
 		return r
 	}
+	r.Roles = v.id.Roles
 	if err = t.current(v); err != nil {
 		e := asError(err)
 		switch {

@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
@@ -54,10 +55,8 @@ func TestExplain(t *testing.T) {
 	tok.revoke(Revocation{TokenID: "gone"})
 	hour := time.Now().Add(time.Hour).Unix()
 	claims := func(more map[string]any) string {
-		all := map[string]any{"user": "alice", "aud": "api", "iss": "mooncore", "exp": hour}
-		for name, value := range more {
-			all[name] = value
-		}
+		all := map[string]any{"user": "alice", "roles": []string{"admin", "other"}, "aud": "api", "iss": "mooncore", "exp": hour}
+		maps.Copy(all, more)
 		return string(noError(json.Marshal(all)))
 	}
 	sign := func(key crypto.Signer, header string, more map[string]any) string {
@@ -101,6 +100,9 @@ func TestExplain(t *testing.T) {
 			}
 			if r.Good != (len(tt.want) == 0) {
 				t.Errorf("good: %v", r.Good)
+			}
+			if r.Good && !slices.Equal(r.Roles, []string{"admin"}) {
+				t.Errorf("roles %q", r.Roles)
 			}
 			if tt.want["form"] == "" && tt.want["header"] == "" && (len(r.Header) == 0 || !strings.Contains(string(r.Claims), `"aud":"api"`)) {
 				t.Errorf("header %s, claims %s", r.Header, r.Claims)

@@ -65,6 +65,17 @@ func runCommands(root, temp string, d *document) (faults []string) {
 	return faults
 }
 
+// buildCommand puts the command "mooncore" where the commands of documents find it.
+func buildCommand(root, temp string) error {
+	bin := filepath.Join(temp, "bin")
+	cmd := exec.Command("go", "build", "-o", filepath.Join(bin, "mooncore"), "./cmd/mooncore")
+	cmd.Dir = root
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("go build ./cmd/mooncore: %w\n%s", err, out)
+	}
+	return os.Setenv("PATH", bin+string(filepath.ListSeparator)+os.Getenv("PATH"))
+}
+
 // A command is one "$ " line, and those that it must print.
 type command struct{ line, want string }
 
@@ -166,13 +177,15 @@ func (s *session) stop() {
 }
 
 func freePorts() (ports [2]string, err error) {
+	var listeners [len(ports)]net.Listener // held until both are found, so that they differ
 	for i := range ports {
-		l, err := net.Listen("tcp", "localhost:0")
-		if err != nil {
+		if listeners[i], err = net.Listen("tcp", "localhost:0"); err != nil {
 			return ports, err
 		}
-		defer l.Close()
-		ports[i] = strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+		ports[i] = strconv.Itoa(listeners[i].Addr().(*net.TCPAddr).Port)
+	}
+	for _, l := range listeners {
+		l.Close()
 	}
 	return ports, nil
 }

@@ -16,7 +16,7 @@
 //	<!-- doccheck: skip -->       nothing is done with the block; say why in the comment
 //	<!-- doccheck: same FILE -->  the block is that file
 //
-// The server gets free ports, which take the place of 4000 and 4001 in all commands of the document and in its programs.
+// The command "mooncore" is that of the repository. The server gets free ports, which take the place of 4000 and 4001 in all commands of the document and in its programs.
 package main
 
 import (
@@ -71,6 +71,9 @@ func check(root, temp string, names []string) (faults []string) {
 	}
 	faults = append(faults, checkPackageDoc(root)...)
 	faults = append(faults, checkCode(root, filepath.Join(temp, "code"), docs)...)
+	if err := buildCommand(root, temp); err != nil {
+		return append(faults, err.Error())
+	}
 	for _, d := range docs {
 		faults = append(faults, runCommands(root, temp, d)...)
 	}
