@@ -11,6 +11,7 @@ import (
 	"encoding/pem"
 	"log/slog"
 	"math"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -263,6 +264,9 @@ func TestMemoryLimit(t *testing.T) {
 		{"version 2", map[string]string{
 			"proc/self/cgroup": "0::/app/main\n", "sys/fs/cgroup/app/main/memory.max": "max\n", "sys/fs/cgroup/app/memory.max": "1048576\n",
 		}, 1 << 20, "the limit of its control group"},
+		{"version 2, the outer one wider", map[string]string{
+			"proc/self/cgroup": "0::/app/main\n", "sys/fs/cgroup/app/main/memory.max": "1048576\n", "sys/fs/cgroup/app/memory.max": "2097152\n",
+		}, 1 << 20, "the limit of its control group"},
 		{"version 2 in a container", map[string]string{
 			"proc/self/cgroup": "0::/../../kubepods/x\n", "sys/fs/cgroup/memory.max": "4096\n",
 		}, 4096, "the limit of its control group"},
@@ -346,6 +350,48 @@ func TestNewLogsFindingsOnceInProduction(t *testing.T) {
 		if len(got) != 2 || got[0].ID != "no_readiness_check" || got[0].Level != "WARN" || got[0].Fix == "" || got[1].Level != "INFO" ||
 			got[1].IDs != "revocations_in_memory,any_host" {
 			t.Errorf("logged %+v", got) // plain_http is for Run to say
+		}
+	}
+}
+
+// A publicListener is one that other machines could reach. Nobody does.
+type publicListener struct{ closed chan struct{} }
+
+func (l publicListener) Accept() (net.Conn, error) { <-l.closed; return nil, net.ErrClosed }
+func (l publicListener) Close() error              { close(l.closed); return nil }
+func (publicListener) Addr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(192, 0, 2, 1), Port: 80} }
+
+func TestRunLogsFindingsOfListening(t *testing.T) {
+	for development, want := range map[bool]string{false: "plain_http,short_drain_delay", true: ""} {
+		var log bytes.Buffer
+		c := goodConfig(t)
+		c.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+		c.TrustedProxies, c.DrainDelay, c.Inner, c.Development = nil, -1, "", development
+		c.Listener = publicListener{make(chan struct{})}
+		s, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if err := s.Run(ctx); err != nil {
+			t.Error(err)
+		}
+		var ids []string
+		for line := range strings.Lines(log.String()) {
+			var record struct{ ID, What string }
+			if err := json.Unmarshal([]byte(line), &record); err != nil {
+				t.Fatal(err)
+			}
+			if record.ID != "" && record.ID != "gomemlimit" {
+				ids = append(ids, record.ID)
+			}
+			if record.ID == "plain_http" && !strings.HasPrefix(record.What, "Addr: 192.0.2.1:80 ") {
+				t.Errorf("said %q", record.What)
+			}
+		}
+		if got := strings.Join(ids, ","); got != want {
+			t.Errorf("logged %s, want %s", got, want)
 		}
 	}
 }

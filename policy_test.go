@@ -344,7 +344,7 @@ func TestIdempotencyScope(t *testing.T) {
 		{"another user", mooncore.Request{Identity: bob, IdempotencyKey: "k", Params: json.RawMessage(milk)}, "", 2},
 		{"another tenant", mooncore.Request{Identity: in(func(id *mooncore.Identity) { id.Tenant = "b" }), IdempotencyKey: "k", Params: json.RawMessage(milk)}, "", 2},
 		{"another scope", mooncore.Request{Identity: in(func(id *mooncore.Identity) { id.Scope = "b" }), IdempotencyKey: "k", Params: json.RawMessage(milk)}, "", 2},
-		{"a separator moved", mooncore.Request{Identity: mooncore.Identity{User: "eacme", Tenant: "alic"}, IdempotencyKey: "k", Params: json.RawMessage(milk)}, "", 2},
+		{"a separator moved", mooncore.Request{Identity: mooncore.Identity{User: "ealice", Tenant: "acm"}, IdempotencyKey: "k", Params: json.RawMessage(milk)}, "", 2},
 		{"nobody", mooncore.Request{IdempotencyKey: "k", Params: json.RawMessage(milk)}, "", 2},
 		{"other params", mooncore.Request{Identity: alice, IdempotencyKey: "k", Params: json.RawMessage(`{"item":"beer"}`)}, mooncore.CodeValidationFailed, 1},
 		{"a param more", mooncore.Request{Identity: alice, IdempotencyKey: "k", Params: json.RawMessage(`{"item":"milk","n":1}`)}, mooncore.CodeValidationFailed, 1},
@@ -650,6 +650,37 @@ func TestIdempotencyOutlivesTheClient(t *testing.T) {
 		if took := time.Since(start); took != 10*time.Second {
 			t.Errorf("a stuck call ended after %v", took)
 		}
+	})
+}
+
+// Shutdown gives up what no client waits for any more, too.
+func TestIdempotencyEndsWithTheServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var s shop
+		action := s.action(func(ctx context.Context, _ int64) error { <-ctx.Done(); return ctx.Err() })
+		action.Timeout = -1
+		srv, err := mooncore.New(mooncore.Config{Development: true, Logger: slog.New(slog.DiscardHandler), Routers: catalogue(action)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		client, gone := context.WithCancel(t.Context())
+		var call sync.WaitGroup
+		call.Go(func() {
+			_, err := srv.Call(client, &mooncore.Request{Action: "order", Params: json.RawMessage(`{"item":"milk"}`), IdempotencyKey: "k"})
+			if mooncore.CodeOf(err) != mooncore.CodeCanceled {
+				t.Errorf("got %v", err)
+			}
+		})
+		synctest.Wait()
+		gone()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+		defer cancel()
+		start := time.Now()
+		if err := srv.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) || time.Since(start) != 5*time.Second {
+			t.Errorf("Shutdown: %v after %v", err, time.Since(start))
+		}
+		call.Wait()
 	})
 }
 
