@@ -93,11 +93,11 @@ func (c *Config) checkSecrets(l *checklist) {
 		switch perm := f.mode.Perm(); {
 		case runtime.GOOS == "windows": // has no such modes
 		case perm&0o002 != 0:
-			l.fatal("key_file_writable", fmt.Sprintf("%s: %s has mode %04o: everybody on the machine may write to it.", f.variable, f.path, perm),
+			l.fatal("key_file_writable", fmt.Sprintf("%s: %s has mode %04o, which lets everybody write to it.", f.variable, f.path, perm),
 				"Whoever puts a key of their own there makes tokens that this server takes.",
 				"chmod 600 "+f.path+", as the user that the server runs as.")
 		case perm&0o004 != 0 && f.variable != "JWT_PUBLIC_KEY_FILE":
-			l.warn("key_file_readable", fmt.Sprintf("%s: %s has mode %04o: everybody on the machine may read it.", f.variable, f.path, perm),
+			l.warn("key_file_readable", fmt.Sprintf("%s: %s has mode %04o, which lets everybody read it.", f.variable, f.path, perm),
 				"Whoever reads the key makes tokens for any user, or reads what was encrypted with it.",
 				"chmod 600 "+f.path+", as the user that the server runs as; in Kubernetes set defaultMode: 0400 on the secret's volume, in Docker mode: 0400.")
 		}
