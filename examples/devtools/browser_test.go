@@ -77,7 +77,7 @@ var views = []view{
 	{"actions", "actions", ".items", "whisper"},
 	{"action", "actions//say", "label", "room"},
 	{"log", "log", ".log-list .list-row", "say"},
-	{"connections", "connections", ".conn-list .list-row", "Ada"},
+	{"connections", "connections", ".conn-list .list-row", "lobby"},
 	{"runtime", "runtime", ".stacks", "mooncore"},
 	{"profiles", "runtime/profiles", ".cards", "Execution trace"},
 	{"memory", "runtime/memory", ".bars", "heap/objects"},

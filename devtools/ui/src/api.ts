@@ -173,6 +173,8 @@ export interface Schema {
   default?: unknown;
   format?: string;
   contentEncoding?: string;
+  /** A secret: the form hides it. */
+  writeOnly?: boolean;
   pattern?: string;
   minimum?: number;
   maximum?: number;

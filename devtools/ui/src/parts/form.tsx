@@ -216,7 +216,7 @@ function TextInput({ schema, value, set, common, name }: InputProps) {
     uuid: ['New', () => crypto.randomUUID()],
   };
   const offer = fill[schema.format ?? ''];
-  const secret = /password|secret|token/i.test(name ?? '');
+  const secret = schema.writeOnly || /password|secret|token/i.test(name ?? '');
   return (
     <div class="row tight">
       <input
