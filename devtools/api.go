@@ -117,7 +117,7 @@ func (t *tools) getMetrics(r *http.Request) (any, error) {
 	step, points := t.sample.history(window)
 	columns := map[string][]any{}
 	for _, name := range []string{
-		"time", "calls", "errors", "p50_ms", "p95_ms", "p99_ms", "conns", "frames_in", "frames_out", "heap_bytes", "memory_bytes",
+		"time", "calls", "errors", "p50_ms", "p95_ms", "p99_ms", "conns", "frames_in", "frames_out", "events", "heap_bytes", "memory_bytes",
 		"goroutines", "gc", "gc_pause_ms",
 	} {
 		columns[name] = make([]any, 0, len(points))
@@ -126,7 +126,7 @@ func (t *tools) getMetrics(r *http.Request) (any, error) {
 		p := &points[i]
 		for name, v := range map[string]any{
 			"time": p.Time, "calls": p.Calls, "errors": p.Errors, "p50_ms": p.P50, "p95_ms": p.P95, "p99_ms": p.P99, "conns": p.Conns,
-			"frames_in": p.FramesIn, "frames_out": p.FramesOut, "heap_bytes": p.Heap, "memory_bytes": p.Memory,
+			"frames_in": p.FramesIn, "frames_out": p.FramesOut, "events": p.Events, "heap_bytes": p.Heap, "memory_bytes": p.Memory,
 			"goroutines": p.Goroutines, "gc": p.GC, "gc_pause_ms": p.GCPause,
 		} {
 			columns[name] = append(columns[name], v)
@@ -313,7 +313,7 @@ func parseLogQuery(query url.Values) (*logQuery, error) {
 	}
 	if text := query.Get("min_ms"); text != "" {
 		ms, err := strconv.ParseFloat(text, 64)
-		if err != nil || ms < 0 || ms > 1e9 {
+		if err != nil || !(ms >= 0 && ms <= 1e9) { // NaN is neither
 			return nil, mooncore.FieldError("min_ms", "must be a number of milliseconds")
 		}
 		q.least = time.Duration(ms * float64(time.Millisecond))

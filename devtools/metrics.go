@@ -7,6 +7,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/mooncore/mooncore"
 )
 
 // historyLength is how many seconds of metrics are kept.
@@ -29,6 +31,7 @@ type metricPoint struct {
 	Conns      float64  `json:"conns"`
 	FramesIn   float64  `json:"frames_in"`
 	FramesOut  float64  `json:"frames_out"`
+	Events     float64  `json:"events"`
 	Heap       float64  `json:"heap_bytes"`
 	Memory     float64  `json:"memory_bytes"`
 	Goroutines float64  `json:"goroutines"`
@@ -40,15 +43,15 @@ type metricPoint struct {
 // A sampler takes a metricPoint each second. Its methods may be called concurrently, but for sample.
 type sampler struct {
 	counts *counters
-	conns  func() int
+	stats  func() mooncore.Stats
 
 	samples []metrics.Sample
 	last    struct {
-		at                                      time.Time
-		calls, errors, framesIn, framesOut, gcs uint64
-		cpu                                     time.Duration
-		latency                                 snapshot
-		pauses                                  []uint64
+		at                                              time.Time
+		calls, errors, framesIn, framesOut, gcs, events uint64
+		cpu                                             time.Duration
+		latency                                         snapshot
+		pauses                                          []uint64
 	}
 
 	mu     sync.Mutex
@@ -65,8 +68,8 @@ const (
 	readPauses
 )
 
-func newSampler(counts *counters, conns func() int) *sampler {
-	s := &sampler{counts: counts, conns: conns, samples: []metrics.Sample{
+func newSampler(counts *counters, stats func() mooncore.Stats) *sampler {
+	s := &sampler{counts: counts, stats: stats, samples: []metrics.Sample{
 		readHeap:       {Name: "/memory/classes/heap/objects:bytes"},
 		readMemory:     {Name: "/memory/classes/total:bytes"},
 		readGoroutines: {Name: "/sched/goroutines:goroutines"},
@@ -80,7 +83,7 @@ func newSampler(counts *counters, conns func() int) *sampler {
 // sample takes a point.
 func (s *sampler) sample(now time.Time) {
 	metrics.Read(s.samples)
-	c, last := s.counts, &s.last
+	c, last, stats := s.counts, &s.last, s.stats()
 	seconds := max(now.Sub(last.at).Seconds(), 1e-3)
 	rate := func(total uint64, last *uint64) float64 {
 		r := float64(total-*last) / seconds
@@ -94,7 +97,7 @@ func (s *sampler) sample(now time.Time) {
 		Time:  now.UnixMilli(),
 		Calls: rate(c.calls.Load(), &last.calls), Errors: rate(c.errors.Load(), &last.errors),
 		P50: percentileMS(&second, 50), P95: percentileMS(&second, 95), P99: percentileMS(&second, 99),
-		Conns: float64(s.conns()), FramesIn: rate(c.framesIn.Load(), &last.framesIn), FramesOut: rate(c.framesOut.Load(), &last.framesOut),
+		Conns: float64(stats.Conns), Events: rate(stats.Delivered, &last.events), FramesIn: rate(c.framesIn.Load(), &last.framesIn), FramesOut: rate(c.framesOut.Load(), &last.framesOut),
 		Heap: float64(s.samples[readHeap].Value.Uint64()), Memory: float64(s.samples[readMemory].Value.Uint64()),
 		Goroutines: float64(s.samples[readGoroutines].Value.Uint64()),
 		GC:         rate(s.samples[readGCs].Value.Uint64(), &last.gcs),
@@ -193,6 +196,7 @@ func mergePoints(points []metricPoint) metricPoint {
 	mean(func(p *metricPoint) *float64 { return &p.Errors })
 	mean(func(p *metricPoint) *float64 { return &p.FramesIn })
 	mean(func(p *metricPoint) *float64 { return &p.FramesOut })
+	mean(func(p *metricPoint) *float64 { return &p.Events })
 	mean(func(p *metricPoint) *float64 { return &p.GC })
 	if m.CPU != nil {
 		m.CPU = new(*m.CPU)

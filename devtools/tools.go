@@ -51,7 +51,7 @@ func newTools(srv *mooncore.Server, cfg Config, auth *auth, url string) (*tools,
 		return nil, errors.New("devtools: LogBytes: it is less than 1 MiB")
 	}
 	t.rec = newRecorder(server.Routers, logBytes, newRedactor(cfg.Redact))
-	t.sample = newSampler(&t.rec.counts, func() int { return srv.Stats().Conns })
+	t.sample = newSampler(&t.rec.counts, srv.Stats)
 	t.loop = newLoop(srv, server.Hosts)
 	var err error
 	if t.guides, err = openGuides(cfg.Guides); err != nil {

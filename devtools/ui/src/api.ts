@@ -119,6 +119,8 @@ export interface MetricPoint {
   frames_in: number;
   /** Frames per second that were queued to be sent: events and answers. */
   frames_out: number;
+  /** Events handed to connections, per second: each receiver counts. */
+  events: number;
   heap_bytes: number;
   /** All that the Go runtime got from the system. */
   memory_bytes: number;
