@@ -262,7 +262,7 @@ func TestDashboardInABrowser(t *testing.T) {
 		w.Wait("document.querySelectorAll('.items li').length === 1")
 		w.Press("Escape")
 		w.Press("?")
-		w.Wait(has("dialog", "Next, previous row"))
+		w.Wait(has("dialog[open]", "Next, previous row"))
 		w.Press("Escape")
 		w.Wait("!document.querySelector('dialog')")
 	})

@@ -67,12 +67,14 @@ func start(t *testing.T, path string, env ...string) *program {
 		t.Fatal(err)
 	}
 	p := &program{t: t, process: cmd.Process, ended: make(chan error, 1)}
-	lines := make(chan string)
+	lines, ready := make(chan string), make(chan struct{})
+	defer close(ready)
 	go func() {
 		var log bytes.Buffer
 		for scanner := bufio.NewScanner(io.TeeReader(stderr, &log)); scanner.Scan(); {
-			if p.url == "" || p.tools == "" {
-				lines <- scanner.Text()
+			select {
+			case lines <- scanner.Text():
+			case <-ready:
 			}
 		}
 		close(lines)

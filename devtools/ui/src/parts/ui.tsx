@@ -1,7 +1,7 @@
 // The small parts that every view is made of.
 import { signal } from '@preact/signals';
 import type { ComponentChildren, JSX } from 'preact';
-import { useEffect, useRef, useState } from 'preact/hooks';
+import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks';
 import { ApiError } from '../api.ts';
 import type { Loaded } from '../load.ts';
 import { streamState } from '../stream.ts';
@@ -253,7 +253,7 @@ export function Area({
 /** A dialog of the browser's own: it keeps the focus, and Escape closes it. */
 export function Dialog({ title, onClose, children }: { title: string; onClose: () => void; children: ComponentChildren }) {
   const ref = useRef<HTMLDialogElement>(null);
-  useEffect(() => {
+  useLayoutEffect(() => {
     const dialog = ref.current!;
     dialog.showModal();
     dialog.querySelector<HTMLElement>('form :is(input, textarea, select)')?.focus(); // rather than the button that closes it
