@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/metrics"
 )
 
 // settings are what the environment says beyond the variables that Mooncore itself reads.
@@ -95,6 +96,11 @@ func newLogger() (*slog.Logger, error) {
 // newConfig is the configuration of the service; mooncore.Run lays the environment over it.
 func newConfig(s settings, store *store, log *slog.Logger) mooncore.Config {
 	service := &service{store: store, log: log, demoLogin: s.demoLogin}
+	// Extensions run before the server listens: nothing is served on an old schema.
+	extensions := []mooncore.Extension{func(*mooncore.Server) error { return store.migrate(context.Background(), log) }}
+	if s.innerAddr != "" {
+		extensions = append(extensions, metrics.Extension(metrics.Config{}))
+	}
 	return mooncore.Config{
 		Addr:           "127.0.0.1:4000", // until HOST says otherwise
 		Inner:          s.innerAddr,
@@ -104,9 +110,8 @@ func newConfig(s settings, store *store, log *slog.Logger) mooncore.Config {
 		TrustedProxies: s.trustedProxies,
 		Hosts:          s.hosts,
 		Checks:         map[string]func(context.Context) error{"database": store.check},
-		// Extensions run before the server listens: nothing is served on an old schema.
-		Extensions: []mooncore.Extension{func(*mooncore.Server) error { return store.migrate(context.Background(), log) }},
-		JWT:        mooncore.JWTConfig{Issuer: "tasks", Lifetime: 12 * time.Hour, MaxLifetime: 24 * time.Hour},
+		Extensions:     extensions,
+		JWT:            mooncore.JWTConfig{Issuer: "tasks", Lifetime: 12 * time.Hour, MaxLifetime: 24 * time.Hour},
 		Limits: mooncore.Limits{
 			Timeout:         10 * time.Second,
 			MaxBytes:        64 << 10,         // a task is small

@@ -231,6 +231,32 @@ func TestServesThePage(t *testing.T) {
 	}
 }
 
+// What Prometheus reads is on the second listener alone.
+func TestServesMetrics(t *testing.T) {
+	inner := freeAddr(t)
+	p := serveProcess(t, "INNER_ADDR="+inner)
+	for _, tt := range []struct {
+		url    string
+		status int
+		want   string
+	}{
+		{"http://" + inner + "/metrics", http.StatusOK, "\nmooncore_draining 0\n"},
+		{p.base + "/metrics", http.StatusNotFound, ""},
+	} {
+		resp, err := http.Get(tt.url)
+		if err != nil {
+			t.Fatal(err)
+		}
+		body, err := io.ReadAll(resp.Body)
+		resp.Body.Close()
+		if err != nil || resp.StatusCode != tt.status || !strings.Contains(string(body), tt.want) {
+			t.Errorf("%s: %s, %v, %.200s", tt.url, resp.Status, err, body)
+		}
+	}
+	http.DefaultClient.CloseIdleConnections()
+	p.stop(t)
+}
+
 // stopUnderLoad sends SIGTERM while clients create tasks by HTTP and by WebSocket, and compares what they were answered with
 // what is in the database: nobody may have been told of a task that is not there, and no task be there that nobody was told of.
 func stopUnderLoad(t *testing.T, url string) {
