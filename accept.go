@@ -56,7 +56,6 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 	c, err := s.connect(w, r, p, id)
 	if err != nil {
 		s.sockets.leave()
-		s.log.Debug("upgrade failed", "cause", err)
 		return
 	}
 	for _, o := range s.cfg.Observers {
@@ -86,6 +85,7 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id *Id
 	c.identity.Store(nobody)
 	if err := s.register(c, id); err != nil {
 		s.counters.refused.Add(1)
+		s.log.Debug("upgrade failed", "cause", err)
 		s.refuse(w, r, err)
 		return nil, err
 	}
@@ -95,6 +95,23 @@ func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id *Id
 		return nil, err
 	}
 	return c, nil
+}
+
+// refuseHandshake answers a request that is no WebSocket handshake, or one whose ResponseWriter takes none, with this status.
+func (s *Server) refuseHandshake(w http.ResponseWriter, r *http.Request, status int, text string) {
+	id := requestID(r)
+	w.Header().Set("X-Request-Id", id)
+	e, level := &Error{Code: CodeInvalidArgument, Message: clip(text)}, slog.LevelDebug
+	switch {
+	case status >= http.StatusInternalServerError:
+		e.Code, level = CodeInternal, slog.LevelError
+		text += ": the ResponseWriter gives no connection; middleware that wraps one must have a method Unwrap"
+	case status == http.StatusMethodNotAllowed:
+		e.Code = CodeMethodNotAllowed
+		w.Header().Set("Allow", http.MethodGet)
+	}
+	s.log.Log(r.Context(), level, "upgrade failed", "path", clip(r.URL.Path), "request_id", id, "cause", clip(text))
+	writeJSON(w, status, appendError(nil, e, id))
 }
 
 // newConnections returns what makes connections: their limits, and what writes to them.
@@ -107,6 +124,7 @@ func newConnections(s *Server) *ws.Group {
 		IdleTimeout:  limits.IdleTimeout,
 		Compression:  s.cfg.Compression,
 		Subprotocols: []string{subprotocol},
+		Refuse:       s.refuseHandshake,
 		Panic: func(c *ws.Conn, value any, stack []byte) {
 			s.log.Error("connection panicked", "conn", connOf(c).id, "cause", value, "stack", string(stack))
 		},

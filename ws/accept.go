@@ -15,16 +15,19 @@ import (
 const kernelBuffer = 64 << 10
 
 // Accept answers a WebSocket handshake, which may offer the sub-protocols of the options. If it fails, it has written the response,
-// and the connection is no good. It must be called once.
+// by Options.Refuse if there is one, and the connection is no good. It must be called once.
 //
 // Accept doesn't look at Origin, which the caller has checked. After it the caller must call Start once; CloseNow before that is
 // allowed. r may be forgotten when Accept has returned.
 func (c *Conn) Accept(w http.ResponseWriter, r *http.Request) error {
-	rw := w
-	if canHijack(w) {
-		rw = &hijacker{w, c} // else Accept refuses, or answers first that r is no handshake at all
-	}
 	o := &c.group.opts
+	refusing := refuser{ResponseWriter: w, r: r, refuse: o.Refuse}
+	var rw http.ResponseWriter
+	if canHijack(w) {
+		rw = &hijacker{refusing, c}
+	} else {
+		rw = &refusing // Accept refuses, or answers first that r is no handshake at all
+	}
 	mode := websocket.CompressionDisabled
 	if o.Compression {
 		mode = websocket.CompressionNoContextTakeover
@@ -57,9 +60,33 @@ func canHijack(w http.ResponseWriter) bool {
 	}
 }
 
+// A refuser lets Options.Refuse write what Accept answers to a request that is no handshake.
+type refuser struct {
+	http.ResponseWriter
+	r      *http.Request
+	refuse func(w http.ResponseWriter, r *http.Request, status int, text string) // nil for none
+	status int                                                                   // of a refusal
+}
+
+func (f *refuser) WriteHeader(status int) {
+	if status == http.StatusSwitchingProtocols || f.refuse == nil {
+		f.ResponseWriter.WriteHeader(status)
+		return
+	}
+	f.status = status
+}
+
+func (f *refuser) Write(text []byte) (int, error) {
+	if f.status == 0 {
+		return f.ResponseWriter.Write(text)
+	}
+	f.refuse(f.ResponseWriter, f.r, f.status, strings.TrimSuffix(string(text), "\n"))
+	return len(text), nil
+}
+
 // A hijacker keeps net/http's connection for the Conn. coder/websocket only makes the handshake, and gets none.
 type hijacker struct {
-	http.ResponseWriter
+	refuser
 	c *Conn
 }
 

@@ -2,6 +2,7 @@ package ws
 
 import (
 	"context"
+	"net/http"
 	"time"
 )
 
@@ -78,6 +79,10 @@ type Options struct {
 
 	// Subprotocols are offered in this order of preference; the first that the client names too is selected. Default none.
 	Subprotocols []string
+
+	// Refuse answers a request that is no handshake, with this status: 426, 405 or 400, or 501 and 500 if it can't be taken over. Header
+	// fields such as Upgrade are set. Default: the text.
+	Refuse func(w http.ResponseWriter, r *http.Request, status int, text string)
 
 	// Context is the parent of each Conn.Context. That it ends doesn't close a connection. Default context.Background().
 	Context context.Context
