@@ -56,7 +56,7 @@ func (t *tools) info(ctx context.Context) programInfo {
 	return programInfo{
 		Started: t.started.UnixMilli(), Now: time.Now().UnixMilli(), PID: os.Getpid(), URL: t.programURL(), Mooncore: t.build.mooncore,
 		Go: runtime.Version(), OS: runtime.GOOS, Arch: runtime.GOARCH, GOMAXPROCS: runtime.GOMAXPROCS(0), Build: t.build,
-		Pools: t.server.Pools, Health: t.health(ctx),
+		Pools: t.server.Pools, MCP: t.mcpURL(), Health: t.health(ctx),
 	}
 }
 

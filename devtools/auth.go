@@ -37,6 +37,7 @@ type auth struct {
 	key    []byte // of the cookies' MACs
 	cookie string // its name
 	secure bool   // it is sent by HTTPS only
+	token  string // what agents send, unless there is a secret
 
 	logins, bearers tries
 
@@ -54,7 +55,7 @@ func newAuth(secret string, secure bool, port string) *auth {
 	if secret == "" {
 		a.key = make([]byte, sha256.Size)
 		rand.Read(a.key)
-		a.link = rand.Text()
+		a.link, a.token = rand.Text(), rand.Text()
 		return a
 	}
 	sum := sha256.Sum256([]byte(secret))
@@ -101,13 +102,14 @@ func (a *auth) login(given string) error {
 	return nil
 }
 
-// bearer checks the secret of a client that is no browser. Without MOONCORE_DEV_SECRET none is right.
+// bearer checks the secret of a client that is no browser: MOONCORE_DEV_SECRET, or the token that was made in its place.
 func (a *auth) bearer(r *http.Request) error {
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") || given == "" {
 		return errLogin
 	}
-	return a.try(&a.bearers, func() bool { return a.matches(strings.TrimSpace(given)) })
+	given = strings.TrimSpace(given)
+	return a.try(&a.bearers, func() bool { return a.matches(given) || a.secret == nil && sameText(given, a.token) })
 }
 
 func (a *auth) try(t *tries, right func() bool) error {
@@ -131,6 +133,11 @@ func (e *tooManyTries) Error() string { return "Too many wrong secrets. Wait a m
 func (a *auth) matches(given string) bool {
 	sum := sha256.Sum256([]byte(given))
 	return a.secret != nil && subtle.ConstantTimeCompare(sum[:], a.secret) == 1
+}
+
+func sameText(a, b string) bool {
+	x, y := sha256.Sum256([]byte(a)), sha256.Sum256([]byte(b))
+	return subtle.ConstantTimeCompare(x[:], y[:]) == 1
 }
 
 func (a *auth) takeLink(given string) bool {

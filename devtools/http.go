@@ -72,6 +72,7 @@ func (t *tools) routes() http.Handler {
 	mux.HandleFunc("POST /login", t.serveLogin)
 	mux.HandleFunc("GET /login", t.serveLink)
 	mux.HandleFunc("POST /logout", t.serveLogout)
+	mux.HandleFunc("/mcp", t.serveMCP)
 	for pattern, fn := range map[string]endpoint{
 		"GET /api/session":                        t.getSession,
 		"GET /api/info":                           t.getInfo,

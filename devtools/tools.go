@@ -31,6 +31,7 @@ type tools struct {
 	loop   *loop
 	guides *guides
 	pages  *pages
+	agents *agentServer
 	mux    http.Handler
 
 	profiles sync.Map // kinds that are being taken
@@ -58,6 +59,10 @@ func newTools(srv *mooncore.Server, cfg Config, auth *auth, url string) (*tools,
 		return nil, err
 	}
 	if t.pages, err = newPages(cfg.Pages, t.rec.redact, t.log); err != nil {
+		return nil, errors.Join(err, t.guides.close())
+	}
+	if t.agents, err = newAgentServer(t); err != nil {
+		t.pages.close()
 		return nil, errors.Join(err, t.guides.close())
 	}
 	t.mux = t.routes()
@@ -89,6 +94,7 @@ func (t *tools) work(ctx context.Context) {
 		return
 	}
 	t.announce()
+	t.announceMCP()
 	var background sync.WaitGroup
 	defer background.Wait()
 	background.Go(func() { t.loop.serve(ctx) })
@@ -106,6 +112,7 @@ func (t *tools) work(ctx context.Context) {
 
 // close frees what newTools opened.
 func (t *tools) close() {
+	t.agents.close()
 	t.pages.close()
 	if err := t.guides.close(); err != nil {
 		t.log.Error("developer tools: the directory of guides was not closed", "cause", err)
