@@ -61,7 +61,7 @@ func (c Config) checkOn(m machine) []Finding {
 	findings := append(append(faultFindings(err), c.checkServing(m)...), c.checkListening(m)...)
 	if developing {
 		findings = append(findings, Finding{
-			"development", SeverityInfo, "Development: it is on, so this server would start without what production needs.",
+			"development", SeverityWarning, "Development: it is on, so this server would start without what production needs.",
 			"In development signing keys are made at start, DrainDelay is 0, and what is fatal here only matters later.",
 			"Set MOONCORE_ENV=production where the server is deployed.",
 		})

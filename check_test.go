@@ -95,7 +95,14 @@ func TestCheck(t *testing.T) {
 		what     string
 	}{
 		{"dev tools", func(c *Config, _ *machine) { c.DevTools = true }, "dev_tools", SeverityFatal, "DevTools: it is true"},
-		{"development", func(c *Config, _ *machine) { c.Development = true }, "development", SeverityInfo, "Development: it is on"},
+		{"development", func(c *Config, _ *machine) { c.Development = true }, "development", SeverityWarning, "Development: it is on"},
+		{"the variable of dev tools", func(_ *Config, m *machine) { m.devTools = true }, "dev_tools_variable", SeverityWarning, "MOONCORE_DEV_TOOLS: it is true"},
+		{"no garbage collection", func(_ *Config, m *machine) { m.gcOff, m.memory = true, memory{golang: math.MaxInt64} }, "gogc_off", SeverityWarning, "GOGC: it is off"},
+		{"any port", func(c *Config, _ *machine) { c.Addr = "127.0.0.1:0" }, "random_port", SeverityWarning, "Addr: 127.0.0.1:0"},
+		{"endless actions", func(c *Config, _ *machine) { c.Limits.Timeout = time.Hour }, "long_timeout", SeverityInfo, "Limits.Timeout: it is 1h0m0s"},
+		{"key file that a group may replace", func(c *Config, _ *machine) {
+			c.keyFiles = []keyFile{{"JWT_PRIVATE_KEY_FILE", "/run/key.pem", 0o660}}
+		}, "key_file_writable", SeverityWarning, "JWT_PRIVATE_KEY_FILE: /run/key.pem has mode 0660, which lets its group write"},
 		{"no key", func(c *Config, _ *machine) { c.JWT.PrivateKey = "" }, "no_key", SeverityFatal, "JWT_PRIVATE_KEY not set"},
 		{"no key in development", func(c *Config, _ *machine) { c.JWT.PrivateKey, c.Development = "", true }, "no_key", SeverityFatal, "JWT_PRIVATE_KEY not set"},
 		{"weak RSA key", func(c *Config, _ *machine) { c.JWT.PrivateKey = rsaPEM(t, 1024) }, "weak_key", SeverityFatal, "JWT.PrivateKey: RSA key of 1024 bits"},
@@ -139,8 +146,9 @@ func TestCheck(t *testing.T) {
 		}, "debug_logging", SeverityWarning, "Logger: it logs at level debug"},
 		{"legacy status", func(c *Config, _ *machine) { c.LegacyStatus = true }, "legacy_status", SeverityWarning, "LegacyStatus: "},
 		{"legacy auth", func(c *Config, _ *machine) { c.LegacyAuth = true }, "legacy_auth", SeverityWarning, "LegacyAuth: "},
-		{"messages larger than memory", func(c *Config, _ *machine) { c.Limits.MaxBytes = 400 << 20 }, "memory_per_client", SeverityFatal,
-			"Limits: one WebSocket can make the server hold 1.2 GiB: three messages of the largest MaxBytes, 400 MiB, and 527 KiB in queues. The process may have 900 MiB (GOMEMLIMIT)."},
+		{"messages larger than memory", func(c *Config, _ *machine) { c.Limits.MaxBytes = 1 << 30 }, "memory_per_client", SeverityFatal,
+			"Limits: one WebSocket can make the server hold 3 GiB: three messages of the largest MaxBytes, 1 GiB, and 527 KiB in queues. The process may have 900 MiB (GOMEMLIMIT)."},
+		{"messages that fill memory", func(c *Config, _ *machine) { c.Limits.MaxBytes = 400 << 20 }, "memory_per_client", SeverityWarning, "which 1 client can fill"},
 		{"an action's messages", func(c *Config, _ *machine) {
 			c.Routers = []Router{{Actions: []Action{{Name: "a", Allow: Public, Handler: Func(nothing), ReadOnly: true, MaxBytes: 100 << 20}}}}
 		}, "memory_per_client", SeverityWarning, "which 3 clients can fill"},
@@ -207,7 +215,7 @@ func TestCheckSortsTheWorstFirst(t *testing.T) {
 	for _, f := range c.checkOn(checkMachine) {
 		got = append(got, f.Severity)
 	}
-	if want := []Severity{SeverityFatal, SeverityWarning, SeverityInfo, SeverityInfo}; !slices.Equal(got, want) {
+	if want := []Severity{SeverityFatal, SeverityWarning, SeverityWarning, SeverityInfo}; !slices.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
 	}
 }

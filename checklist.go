@@ -9,7 +9,9 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"time"
@@ -19,11 +21,19 @@ import (
 type machine struct {
 	descriptors int    // that the process may have; 0 if unknown
 	memory      memory // that it may use
+	gcOff       bool   // GOGC=off
+	devTools    bool   // the variable of package devtools opens its gate
 	now         time.Time
 }
 
 func thisMachine() machine {
-	return machine{descriptors: descriptorLimit(), memory: memoryLimit("/"), now: time.Now()}
+	gogc := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(gogc)
+	return machine{
+		descriptors: descriptorLimit(), memory: memoryLimit("/"),
+		gcOff:    gogc[0].Value.Kind() == metrics.KindUint64 && gogc[0].Value.Uint64() == math.MaxUint64,
+		devTools: os.Getenv("MOONCORE_DEV_TOOLS") == "true", now: time.Now(),
+	}
 }
 
 // A checklist gathers findings.
@@ -45,7 +55,7 @@ func (l *checklist) note(id, what, why, fix string) {
 // listeners that Run opens.
 func (c *Config) checkServing(m machine) []Finding {
 	var l checklist
-	c.checkModes(&l)
+	c.checkModes(&l, m)
 	c.checkSecrets(&l)
 	c.checkTokens(&l)
 	c.checkClients(&l)
@@ -54,7 +64,12 @@ func (c *Config) checkServing(m machine) []Finding {
 	return l
 }
 
-func (c *Config) checkModes(l *checklist) {
+func (c *Config) checkModes(l *checklist, m machine) {
+	if !c.DevTools && m.devTools {
+		l.warn("dev_tools_variable", "MOONCORE_DEV_TOOLS: it is true.",
+			"It opens one of the two gates of the developer tools; Config.DevTools alone keeps them shut.",
+			"Unset it: only developers' machines should have it.")
+	}
 	if c.DevTools {
 		l.fatal("dev_tools", "DevTools: it is true, and developer tools are for development only.",
 			"Developer tools show calls, tokens and connections, and act as any user.",
@@ -96,6 +111,10 @@ func (c *Config) checkSecrets(l *checklist) {
 			l.fatal("key_file_writable", fmt.Sprintf("%s: %s has mode %04o, which lets everybody write to it.", f.variable, f.path, perm),
 				"Whoever puts a key of their own there makes tokens that this server takes.",
 				"chmod 600 "+f.path+", as the user that the server runs as.")
+		case perm&0o020 != 0:
+			l.warn("key_file_writable", fmt.Sprintf("%s: %s has mode %04o, which lets its group write to it.", f.variable, f.path, perm),
+				"Whoever in that group puts a key of their own there makes tokens that this server takes.",
+				"chmod g-w "+f.path+".")
 		case perm&0o004 != 0 && f.variable != "JWT_PUBLIC_KEY_FILE":
 			l.warn("key_file_readable", fmt.Sprintf("%s: %s has mode %04o, which lets everybody read it.", f.variable, f.path, perm),
 				"Whoever reads the key makes tokens for any user, or reads what was encrypted with it.",
@@ -263,6 +282,10 @@ func (c *Config) checkMemory(l *checklist, m machine) {
 			fmt.Sprintf("Set GOMEMLIMIT=%dMiB, nine tenths of that.", have.cgroup/10*9>>20))
 	}
 
+	if m.gcOff && have.golang == math.MaxInt64 {
+		l.warn("gogc_off", "GOGC: it is off, and GOMEMLIMIT is not set.",
+			"Garbage is never collected: the process grows until it is killed.", "Unset GOGC, or set GOMEMLIMIT too.")
+	}
 	limit, from := have.least()
 	perClient, largest := c.clientBytes()
 	if largest >= noLimitBytes {
@@ -278,9 +301,9 @@ func (c *Config) checkMemory(l *checklist, m machine) {
 		bytesText(perClient), bytesText(largest), bytesText(perClient-3*largest))
 	const lower = "Lower Limits.MaxBytes and Limits.SendBytes, let the action that needs more take it by HTTP in parts, or give the process more memory."
 	switch {
-	case perClient >= limit:
+	case largest >= limit:
 		l.fatal("memory_per_client", fmt.Sprintf("Limits: %s. The process may have %s (%s).", sum, bytesText(limit), from),
-			"One client can end the process.", lower)
+			"One message can end the process.", lower)
 	case perClient > limit/fewClients:
 		l.warn("memory_per_client", fmt.Sprintf("Limits: %s. The process may have %s (%s), which %s can fill.",
 			sum, bytesText(limit), from, plural(int(limit/perClient)+1, "client")),
@@ -294,6 +317,8 @@ func (c *Config) checkMemory(l *checklist, m machine) {
 			"Lower one of the two, or give the process more memory.")
 	}
 }
+
+const longTimeout = 10 * time.Minute
 
 // smallDescriptors is less than any system gives by default once Go has raised the soft limit to the hard one.
 const smallDescriptors = 1024
@@ -309,6 +334,11 @@ func (c *Config) checkLimits(l *checklist, m machine) {
 	case m.descriptors < smallDescriptors:
 		l.warn("few_descriptors", fmt.Sprintf("Limits.Conns: it is %d, since the process may have %d descriptors.", c.Limits.Conns, m.descriptors),
 			"More WebSockets than that get 503.", more+", such as to 65536.")
+	}
+	if c.Limits.Timeout > longTimeout {
+		l.note("long_timeout", fmt.Sprintf("Limits.Timeout: it is %v, for every action that says nothing else.", c.Limits.Timeout),
+			"A call that hangs holds its connection, and all that it took, as long.",
+			"Leave it at its default, 30s, and set Timeout on the actions that need more.")
 	}
 	var off []string
 	for _, limit := range []struct {
@@ -345,6 +375,10 @@ func (c *Config) checkListening(m machine) []Finding {
 		l.warn("plain_http", fmt.Sprintf("Addr: %s serves plain HTTP beyond this machine, and TrustedProxies names no proxy that ends TLS.", c.listenAddr()),
 			"Tokens and answers can be read on their way. If a proxy does end TLS, all clients have its address here, in limits and logs, and WebSockets of pages are refused, because their origin is https.",
 			"Name the networks of the proxy in Config.TrustedProxies, give Config.TLS a certificate, or listen on 127.0.0.1 behind a proxy on this machine.")
+	}
+	if _, port, err := net.SplitHostPort(c.Addr); err == nil && port == "0" && c.Listener == nil {
+		l.warn("random_port", fmt.Sprintf("Addr: %s is another port at each start.", c.Addr),
+			"No client and no load balancer knows it.", "Set PORT to a number.")
 	}
 	if c.TLS != nil {
 		c.checkTLS(&l, m)

@@ -181,7 +181,7 @@ const minSecretBytes = 32
 // withDefaults returns c with the documented defaults in place of zero values, and noLimit or noLimitBytes in place of negative
 // counts and sizes.
 func (c Config) withDefaults() Config {
-	c.Addr = cmp.Or(c.Addr, ":4000")
+	c.Addr = cmp.Or(c.Addr, defaultAddr)
 	if c.Logger == nil {
 		c.Logger = newLogger(slog.LevelInfo)
 	}
@@ -251,6 +251,8 @@ func (c Config) validate() error {
 	if c.Inner != "" {
 		if err := checkAddr(c.Inner); err != nil {
 			fault("Inner: %w", err)
+		} else if c.Listener == nil && sameListener(c.Inner, cmp.Or(c.Addr, defaultAddr)) {
+			fault("Inner: %q is what Run listens on too: give another port", c.Inner)
 		}
 	}
 	if t := c.TLS; t != nil && len(t.Certificates) == 0 && t.GetCertificate == nil && t.GetConfigForClient == nil {
@@ -307,6 +309,19 @@ func (c Config) validate() error {
 		fault("DrainDelay: %v leaves nothing of ShutdownTimeout, %v", c.DrainDelay, total)
 	}
 	return errors.Join(errs...)
+}
+
+const defaultAddr = ":4000"
+
+// sameListener reports whether one of two addresses takes the port from the other.
+func sameListener(a, b string) bool {
+	hostA, portA, errA := net.SplitHostPort(a)
+	hostB, portB, errB := net.SplitHostPort(b)
+	if errA != nil || errB != nil || portA != portB || portA == "0" {
+		return false
+	}
+	everywhere := func(host string) bool { return host == "" || host == "0.0.0.0" || host == "::" }
+	return hostA == hostB || everywhere(hostA) || everywhere(hostB)
 }
 
 // checkAddr reports whether addr is host:port, with a port that can be listened on.
