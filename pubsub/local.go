@@ -4,6 +4,8 @@ import (
 	"context"
 	"slices"
 	"sync"
+
+	"github.com/mooncore/mooncore/pubsub/internal/gate"
 )
 
 var _ Broker = (*Local)(nil)
@@ -17,7 +19,7 @@ type Local struct {
 }
 
 type subscription struct {
-	gate    gate
+	gate    gate.Gate
 	deliver func([]byte)
 }
 
@@ -38,7 +40,7 @@ func (l *Local) Publish(ctx context.Context, topic string, data []byte) error {
 		return ErrClosed
 	}
 	for _, s := range subs {
-		s.gate.call(s.deliver, data)
+		s.gate.Call(s.deliver, data)
 	}
 	return nil
 }
@@ -67,7 +69,7 @@ func (l *Local) unsubscribe(topic string, s *subscription) {
 		delete(l.topics, topic)
 	}
 	l.mu.Unlock()
-	s.gate.close()
+	s.gate.Close()
 }
 
 // Close implements [Broker].
@@ -79,7 +81,7 @@ func (l *Local) Close() error {
 	l.mu.Unlock()
 	for _, subs := range topics {
 		for _, s := range subs {
-			s.gate.close()
+			s.gate.Close()
 		}
 	}
 	return nil

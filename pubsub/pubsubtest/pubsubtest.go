@@ -29,6 +29,7 @@ func Run(t *testing.T, newBroker func(t *testing.T) pubsub.Broker) {
 	t.Run("Order", s.order)
 	t.Run("OneAtATime", s.oneAtATime)
 	t.Run("Topics", s.topics)
+	t.Run("Tuples", s.tuples)
 	t.Run("Data", s.data)
 	t.Run("Unsubscribe", s.unsubscribe)
 	t.Run("UnsubscribeWaits", s.unsubscribeWaits)
@@ -48,6 +49,8 @@ func RunCluster(t *testing.T, newBroker func(t *testing.T) pubsub.Broker) {
 	t.Run("ClusterDeliver", s.clusterDeliver)
 	t.Run("ClusterOrder", s.clusterOrder)
 	t.Run("ClusterTopics", s.clusterTopics)
+	t.Run("ClusterTuples", s.clusterTuples)
+	t.Run("ClusterJoin", s.clusterJoin)
 	t.Run("ClusterClose", s.clusterClose)
 }
 
@@ -78,7 +81,7 @@ type inbox struct {
 // subscribe subscribes an inbox. A message lost is an error: the suite cuts no connection.
 func subscribe(t *testing.T, b pubsub.Broker, topic string) (in inbox, unsubscribe func()) {
 	t.Helper()
-	in = inbox{t, make(chan []byte, 10_000)}
+	in = inbox{t, make(chan []byte, 2_000)}
 	unsubscribe, err := b.Subscribe(t.Context(), topic,
 		func(data []byte) { in.ch <- data },
 		func() { t.Errorf("messages of %q were lost", short(topic)) })
@@ -530,6 +533,18 @@ func (s suite) clusterOrder(t *testing.T) { order(t, s.servers(t)) }
 func (s suite) clusterTopics(t *testing.T) {
 	brokers := s.servers(t)
 	topics(t, brokers[0], brokers[1])
+}
+
+// clusterJoin publishes on one server as soon as another has subscribed: the message must come.
+func (s suite) clusterJoin(t *testing.T) {
+	brokers := s.servers(t)
+	for i := range 300 {
+		name := topic()
+		in, unsubscribe := subscribe(t, brokers[i%len(brokers)], name)
+		publish(t, brokers[(i+1)%len(brokers)], name, "a")
+		in.want("a")
+		unsubscribe()
+	}
 }
 
 // clusterClose closes one server: the others go on.

@@ -1,4 +1,5 @@
-package pubsub
+// Package gate runs the calls of a subscription one at a time, and none after its end.
+package gate
 
 import (
 	"runtime"
@@ -7,14 +8,14 @@ import (
 	"sync/atomic"
 )
 
-// A gate runs a subscription's calls one at a time until it is closed.
-type gate struct {
+// A Gate runs calls one at a time until it is closed.
+type Gate struct {
 	mu     sync.Mutex // held during a call
 	closed atomic.Bool
 }
 
-// call calls f, unless the gate is closed.
-func (g *gate) call(f func([]byte), data []byte) {
+// Call calls f, unless the gate is closed.
+func (g *Gate) Call(f func([]byte), data []byte) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	if !g.closed.Load() {
@@ -22,12 +23,12 @@ func (g *gate) call(f func([]byte), data []byte) {
 	}
 }
 
-// close closes the gate. It waits for a running call, unless it runs within a call of a gate: of this one, which would never
+// Close closes the gate. It waits for a running call, unless it runs within a call of a gate: of this one, which would never
 // end, or of another, which that call may be waiting for in turn.
-func (g *gate) close() {
+func (g *Gate) Close() {
 	g.closed.Store(true)
 	if !g.mu.TryLock() {
-		if inCall() {
+		if InCall() {
 			return
 		}
 		g.mu.Lock()
@@ -35,8 +36,8 @@ func (g *gate) close() {
 	g.mu.Unlock()
 }
 
-// inCall reports whether the calling goroutine is in a gate's call.
-func inCall() bool {
+// InCall reports whether the calling goroutine is in a gate's call.
+func InCall() bool {
 	pc := make([]uintptr, 64)
 	for skip := 1; ; skip += len(pc) {
 		n := runtime.Callers(skip, pc)
@@ -45,7 +46,7 @@ func inCall() bool {
 		}
 		for frames := runtime.CallersFrames(pc[:n]); ; {
 			frame, more := frames.Next()
-			if strings.HasSuffix(frame.Function, "/pubsub.(*gate).call") {
+			if strings.HasSuffix(frame.Function, "/gate.(*Gate).Call") {
 				return true
 			}
 			if !more {
