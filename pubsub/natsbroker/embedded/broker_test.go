@@ -1,0 +1,259 @@
+package embedded_test
+
+import (
+	"bytes"
+	"log/slog"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/mooncore/mooncore/pubsub"
+	"github.com/mooncore/mooncore/pubsub/internal/faults"
+	"github.com/mooncore/mooncore/pubsub/natsbroker"
+	"github.com/mooncore/mooncore/pubsub/natsbroker/embedded"
+	"github.com/mooncore/mooncore/pubsub/pubsubtest"
+)
+
+// TestServer runs the suite with one NATS server for all.
+func TestServer(t *testing.T) {
+	nats := natsServer(t, serverConfig{Addr: faults.FreeAddr(t)})
+	pubsubtest.RunCluster(t, func(t *testing.T) pubsub.Broker { return connect(t, nats.Addr()) })
+}
+
+// TestCluster runs the suite with a cluster of NATS servers, one for each broker in turn.
+func TestCluster(t *testing.T) {
+	c := newNATSCluster(t)
+	pubsubtest.RunCluster(t, c.broker)
+}
+
+// TestEmbedded runs the suite where each broker brings its server.
+func TestEmbedded(t *testing.T) {
+	first := start(t, embedded.Options{Addr: "127.0.0.1:0"})
+	defer first.Close()
+	pubsubtest.RunCluster(t, func(t *testing.T) pubsub.Broker {
+		return start(t, embedded.Options{Addr: "127.0.0.1:0", Peers: []string{first.Addr()}})
+	})
+}
+
+// A natsCluster is three NATS servers in processes of their own.
+type natsCluster struct {
+	servers []*faults.Process
+	brokers []*natsbroker.Broker
+}
+
+func newNATSCluster(t *testing.T) *natsCluster {
+	var addrs, routes []string
+	for range 3 {
+		addrs, routes = append(addrs, faults.FreeAddr(t)), append(routes, faults.FreeAddr(t))
+	}
+	c := new(natsCluster)
+	for i := range addrs {
+		c.servers = append(c.servers, natsServer(t, serverConfig{addrs[i], routes[i], routes}))
+	}
+	return c
+}
+
+// broker makes a broker that prefers the next server in turn.
+func (c *natsCluster) broker(t *testing.T) pubsub.Broker {
+	b := connect(t, c.servers[len(c.brokers)%len(c.servers)].Addr())
+	c.brokers = append(c.brokers, b)
+	return b
+}
+
+// freeze freezes a server until its brokers have gone to another.
+func (c *natsCluster) freeze(t *testing.T, nats *faults.Process) (end func()) {
+	before := c.reconnects()
+	nats.Freeze()
+	for deadline := time.Now().Add(20 * time.Second); c.reconnects() == before; time.Sleep(10 * time.Millisecond) { // real time: NATS has its own
+		if time.Now().After(deadline) {
+			t.Fatal("no broker leaves a server that does nothing")
+		}
+	}
+	return nats.Thaw
+}
+
+func (c *natsCluster) reconnects() (n uint64) {
+	for _, b := range c.brokers {
+		n += b.Stats().Reconnects
+	}
+	return n
+}
+
+func nothing() {}
+
+// A stand is a NATS server and the way there.
+type stand struct {
+	nats  *faults.Process
+	proxy *faults.Proxy
+}
+
+// TestServerFaults harms the one NATS server that all brokers use, and the way there.
+func TestServerFaults(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		away  bool
+		begin func(s stand) (end func())
+	}{
+		{"Kill", true, func(s stand) func() { s.nats.Kill(); return s.nats.Restart }},
+		{"Stop", true, func(s stand) func() { s.nats.Stop(); return s.nats.Restart }},
+		{"Restart", false, func(s stand) func() { s.nats.Stop(); s.nats.Restart(); return nothing }},
+		{"Freeze", true, func(s stand) func() { s.nats.Freeze(); return s.nats.Thaw }},
+		{"Partition", true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
+		{"Cut", false, func(s stand) func() { s.proxy.Cut(); return nothing }},
+		{"Slow", false, func(s stand) func() { s.proxy.Delay(20 * time.Millisecond); return s.proxy.Pass }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			nats := natsServer(t, serverConfig{Addr: faults.FreeAddr(t)})
+			s := stand{nats, faults.NewProxy(t, nats.Addr())}
+			newBroker := func(t *testing.T) pubsub.Broker { return connect(t, s.proxy.Addr()) }
+			pubsubtest.RunFault(t, newBroker, faults.Rounds(t), pubsubtest.Fault{
+				Away: tt.away, Begin: func(*testing.T) func() { return tt.begin(s) },
+			})
+		})
+	}
+}
+
+// TestClusterFaults harms one NATS server of three: its brokers go to the others.
+func TestClusterFaults(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		begin func(t *testing.T, c *natsCluster, nats *faults.Process) (end func())
+	}{
+		{"Kill", func(_ *testing.T, _ *natsCluster, nats *faults.Process) func() { nats.Kill(); return nats.Restart }},
+		{"Stop", func(_ *testing.T, _ *natsCluster, nats *faults.Process) func() { nats.Stop(); return nats.Restart }},
+		{"Freeze", func(t *testing.T, c *natsCluster, nats *faults.Process) func() { return c.freeze(t, nats) }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			c, round := newNATSCluster(t), 0
+			pubsubtest.RunFault(t, c.broker, faults.Rounds(t), pubsubtest.Fault{Begin: func(t *testing.T) func() {
+				round++
+				return tt.begin(t, c, c.servers[round%len(c.servers)])
+			}})
+		})
+	}
+}
+
+// TestEmbeddedFaults cuts the ways between servers that are part of their programs. Each sees that its own server is there.
+func TestEmbeddedFaults(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		begin func(t *testing.T, w *web) (end func())
+	}{
+		{"Partition", func(t *testing.T, w *web) func() { w.block(t); return w.pass }},
+		{"Cut", func(_ *testing.T, w *web) func() { w.cut(); return nothing }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			w := new(web)
+			for range 3 {
+				w.addrs = append(w.addrs, faults.FreeAddr(t))
+				w.proxies = append(w.proxies, faults.NewProxy(t, w.addrs[len(w.addrs)-1]))
+			}
+			pubsubtest.RunFault(t, w.broker, faults.Rounds(t), pubsubtest.Fault{
+				Begin: func(t *testing.T) func() { return tt.begin(t, w) },
+			})
+		})
+	}
+}
+
+// A web is brokers with servers that reach each other by proxies only.
+type web struct {
+	addrs   []string
+	proxies []*faults.Proxy
+	brokers []*embedded.Broker
+}
+
+func (w *web) broker(t *testing.T) pubsub.Broker {
+	i := len(w.brokers)
+	o := embedded.Options{Addr: w.addrs[i], Advertise: w.proxies[i].Addr()}
+	for _, proxy := range w.proxies[:i] {
+		o.Peers = append(o.Peers, proxy.Addr())
+	}
+	w.brokers = append(w.brokers, start(t, o))
+	return w.brokers[i]
+}
+
+// block cuts the ways until the servers have given up their connections.
+func (w *web) block(t *testing.T) {
+	for _, p := range w.proxies {
+		p.Block()
+	}
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // real time: the servers' is
+		left := 0
+		for _, b := range w.brokers {
+			left += b.Servers()
+		}
+		if left == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal("the servers keep connections that lead nowhere")
+		}
+	}
+}
+
+func (w *web) pass() {
+	for _, p := range w.proxies {
+		p.Pass()
+	}
+}
+
+func (w *web) cut() {
+	for _, p := range w.proxies {
+		p.Cut()
+	}
+}
+
+func TestStartRefuses(t *testing.T) {
+	taken := start(t, embedded.Options{Addr: "127.0.0.1:0"})
+	defer taken.Close()
+	for _, tt := range []struct {
+		name string
+		o    embedded.Options
+		want string
+	}{
+		{"no address", embedded.Options{}, "embedded: Addr: missing port in address"},
+		{"no port", embedded.Options{Addr: "127.0.0.1:http"}, `embedded: Addr: "127.0.0.1:http" has no port`},
+		{"no secret", embedded.Options{Addr: ":6222"}, "embedded: Secret: it must have at least 16 bytes"},
+		{"a short secret", embedded.Options{Addr: "127.0.0.1:0", Secret: "canary"}, "embedded: Secret: it must have at least 16 bytes"},
+		{"a bad peer", embedded.Options{Addr: "127.0.0.1:0", Peers: []string{taken.Addr(), "x"}}, "embedded: Peers[1]: address x: missing port in address"},
+		{"an address in use", embedded.Options{Addr: taken.Addr()}, "address already in use"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := embedded.Start(tt.o)
+			if err == nil {
+				b.Close()
+			}
+			if err == nil || !strings.Contains(err.Error(), tt.want) || strings.Contains(err.Error(), "canary") {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestSecret has servers meet only with the same secret.
+func TestSecret(t *testing.T) {
+	secret := strings.Repeat("s", 16)
+	first := start(t, embedded.Options{Addr: "127.0.0.1:0", Secret: secret})
+	defer first.Close()
+	for _, tt := range []struct {
+		name, secret string
+		servers      int
+	}{{"the same", secret, 1}, {"another", strings.Repeat("x", 16), 0}, {"none", "", 0}} {
+		t.Run(tt.name, func(t *testing.T) {
+			var log bytes.Buffer
+			b := start(t, embedded.Options{
+				Addr: "127.0.0.1:0", Peers: []string{first.Addr()}, Secret: tt.secret, Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			})
+			if n := b.Servers(); n != tt.servers {
+				t.Errorf("%d other servers, want %d", n, tt.servers)
+			}
+			b.Close()
+			if strings.Contains(log.String(), "ssss") || strings.Contains(log.String(), "xxxx") {
+				t.Errorf("a secret is in the log:\n%s", log.String())
+			}
+		})
+	}
+}

@@ -1,0 +1,99 @@
+package embedded_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"strconv"
+	"testing"
+
+	"github.com/mooncore/mooncore/internal/leaktest"
+	"github.com/mooncore/mooncore/pubsub/internal/faults"
+	"github.com/mooncore/mooncore/pubsub/natsbroker"
+	"github.com/mooncore/mooncore/pubsub/natsbroker/embedded"
+	"github.com/nats-io/nats-server/v2/server"
+)
+
+// serverEnv makes the test binary a NATS server: its value is a serverConfig.
+const serverEnv = "EMBEDDED_TEST_NATS_SERVER"
+
+type serverConfig struct {
+	Addr, Cluster string // Cluster may be empty
+	Routes        []string
+}
+
+func TestMain(m *testing.M) {
+	text := os.Getenv(serverEnv)
+	if text == "" {
+		leaktest.Main(m)
+	}
+	if err := serveNATS(text); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+func serveNATS(text string) error {
+	var conf serverConfig
+	if err := json.Unmarshal([]byte(text), &conf); err != nil {
+		return err
+	}
+	opts := &server.Options{NoLog: true}
+	opts.Host, opts.Port = split(conf.Addr)
+	if conf.Cluster != "" {
+		opts.Cluster.Name = "test"
+		opts.Cluster.Host, opts.Cluster.Port = split(conf.Cluster)
+		for _, route := range conf.Routes {
+			opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: route})
+		}
+	}
+	ns, err := server.NewServer(opts)
+	if err != nil {
+		return err
+	}
+	ns.Start()
+	ns.WaitForShutdown()
+	return nil
+}
+
+func split(addr string) (string, int) {
+	host, text, _ := net.SplitHostPort(addr)
+	port, _ := strconv.Atoi(text)
+	return host, port
+}
+
+// natsServer starts a NATS server in a process of its own.
+func natsServer(t testing.TB, conf serverConfig) *faults.Process {
+	t.Helper()
+	text, err := json.Marshal(conf)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return faults.Start(t, conf.Addr, func() *exec.Cmd {
+		cmd := exec.Command(os.Args[0])
+		cmd.Env = append(os.Environ(), serverEnv+"="+string(text))
+		return cmd
+	})
+}
+
+func connect(t testing.TB, url string) *natsbroker.Broker {
+	t.Helper()
+	b, err := natsbroker.Connect(url)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func start(t testing.TB, o embedded.Options) *embedded.Broker {
+	t.Helper()
+	b, err := embedded.Start(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

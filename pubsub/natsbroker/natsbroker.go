@@ -1,0 +1,423 @@
+// Package natsbroker joins servers over NATS. Package embedded beneath it brings the NATS server along.
+//
+// NATS must be 2.2 or newer, one server or a cluster; JetStream is not used. The subjects are all below "mooncore.": clusters
+// that share a NATS must have accounts of their own. An account with permissions must be allowed to publish and subscribe
+// "mooncore.>".
+package natsbroker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net/url"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/mooncore/mooncore/pubsub"
+	"github.com/mooncore/mooncore/pubsub/internal/bus"
+	"github.com/mooncore/mooncore/pubsub/internal/gate"
+	"github.com/nats-io/nats.go"
+)
+
+var (
+	_ pubsub.Broker   = (*Broker)(nil)
+	_ pubsub.Reporter = (*Broker)(nil)
+)
+
+const (
+	answerTime   = 5 * time.Second // how long servers and peers may take to answer
+	writeTime    = 3 * time.Second // how long a write may block
+	beatInterval = time.Second
+	silence      = 8 * time.Second // without a probe's return, the connection is given up
+	inboxSize    = 1 << 16         // messages that may wait to be delivered
+)
+
+// A Broker is a [pubsub.Broker] over a connection of its own. Its methods may be called concurrently.
+//
+// Publish returns when a server has taken the message; if it fails with anything but [pubsub.ErrAway], [pubsub.ErrClosed] or
+// a message too large, the message may have been sent or not. Subscribe returns when the subscription is known to the servers of all brokers
+// that are heard; while the servers are away it waits for them as long as its context does.
+type Broker struct {
+	id     string
+	nc     *nats.Conn
+	topics *bus.Topics
+	link   *bus.Link
+	peers  peers
+
+	flushed *bus.Batch // what was written has been handled by the server
+	synced  *bus.Batch // and is known to the other servers
+
+	inbox       chan *nats.Msg
+	reconnected chan struct{}
+	done        chan struct{} // closed by Close
+	ended       chan struct{} // closed when the connection calls nothing any more
+	wg          sync.WaitGroup
+
+	dropped   atomic.Uint64
+	clustered atomic.Bool // the server is one of several
+
+	mu   sync.Mutex
+	subs map[string]*subscription
+}
+
+// A subscription is the connection's for a topic. Broker.mu guards it.
+type subscription struct {
+	*nats.Subscription
+	dropped int
+	since   time.Time        // when it was in force
+	flows   map[string]*flow // by broker
+}
+
+// Connect connects to one of the servers of url, which are separated by commas. It fails if none answers, or if the account
+// may not use the subjects. After that, the Broker reconnects for ever with a random delay of up to 2 s, and replays nothing,
+// whatever opts say. Opts bring credentials, TLS and handlers; those for disconnects, reconnects, errors and the end are called
+// as well as the Broker's own.
+func Connect(url string, opts ...nats.Option) (*Broker, error) {
+	if err := checkURL(url); err != nil {
+		return nil, fmt.Errorf("natsbroker: %w", err)
+	}
+	b := &Broker{
+		id: rand.Text(), link: bus.NewLink(),
+		inbox: make(chan *nats.Msg, inboxSize), reconnected: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}),
+		subs: make(map[string]*subscription),
+	}
+	b.topics = bus.NewTopics(b.open, b.shut)
+	b.flushed = bus.NewBatch(func() error { return b.nc.FlushTimeout(answerTime) })
+	b.synced = bus.NewBatch(b.sync)
+	b.peers.init(b.id)
+	nc, err := nats.Connect(url, append(opts, b.options)...)
+	if err != nil {
+		return nil, fmt.Errorf("natsbroker: %w", err)
+	}
+	b.nc = nc
+	b.wg.Go(b.dispatch)
+	if err := b.start(); err != nil {
+		b.Close()
+		return nil, fmt.Errorf("natsbroker: %w", err)
+	}
+	b.wg.Go(b.watch)
+	return b, nil
+}
+
+// checkURL finds what the client would refuse with an error that holds the whole URL, password and all.
+func checkURL(urls string) error {
+	for i, u := range strings.Split(urls, ",") {
+		if u = strings.TrimSpace(u); !strings.Contains(u, "://") {
+			u = "nats://" + u
+		}
+		if parsed, err := url.Parse(u); err != nil || parsed.Host == "" {
+			return fmt.Errorf("url: number %d is no URL of a server", i+1)
+		}
+	}
+	return nil
+}
+
+// options has the last word on the connection's options.
+func (b *Broker) options(o *nats.Options) error {
+	if o.Name == "" {
+		o.Name = "mooncore"
+	}
+	o.AllowReconnect, o.MaxReconnect, o.IgnoreAuthErrorAbort, o.RetryOnFailedConnect = true, -1, true, false
+	o.ReconnectBufSize = -1 // what is published while away fails
+	o.CustomReconnectDelayCB = bus.Backoff
+	o.NoEcho = false
+	o.FlusherTimeout = writeTime
+	o.PingInterval, o.MaxPingsOut = silence, 1 // the probe finds a dead connection first
+
+	disconnected, reconnected, failed, closed := o.DisconnectedErrCB, o.ReconnectedCB, o.AsyncErrorCB, o.ClosedCB
+	o.DisconnectedErrCB = func(nc *nats.Conn, err error) {
+		b.link.Down()
+		if disconnected != nil {
+			disconnected(nc, err)
+		}
+	}
+	o.ReconnectedCB = func(nc *nats.Conn) {
+		select {
+		case b.reconnected <- struct{}{}:
+		default:
+		}
+		if reconnected != nil {
+			reconnected(nc)
+		}
+	}
+	o.AsyncErrorCB = func(nc *nats.Conn, sub *nats.Subscription, err error) {
+		if sub != nil {
+			b.failed(sub)
+		}
+		if failed != nil {
+			failed(nc, sub, err)
+		}
+	}
+	o.ClosedCB = func(nc *nats.Conn) {
+		if closed != nil {
+			closed(nc)
+		}
+		close(b.ended)
+	}
+	return nil
+}
+
+// failed handles a subscription that dropped messages, or may not be any more.
+func (b *Broker) failed(sub *nats.Subscription) {
+	n, _ := sub.Dropped()
+	b.mu.Lock()
+	if s := b.subs[sub.Subject]; s != nil && s.Subscription == sub {
+		b.dropped.Add(uint64(n - s.dropped))
+		s.dropped = n
+	}
+	b.mu.Unlock()
+	b.topics.Lost(sub.Subject)
+}
+
+// start brings the broker into its cluster.
+func (b *Broker) start() error {
+	probed := make(chan struct{}, 1)
+	probe := subject("\x00probe\x00" + b.id) // like a topic's, so that permissions are tried too
+	sub, err := b.nc.Subscribe(probe, func(*nats.Msg) {
+		select {
+		case probed <- struct{}{}:
+		default:
+		}
+	})
+	if err != nil {
+		return err
+	}
+	if err := b.join(); err != nil {
+		return err
+	}
+	if err := b.nc.Publish(probe, nil); err != nil {
+		return err
+	}
+	select {
+	case <-probed:
+	case <-time.After(answerTime):
+		return errors.New(`a message to itself did not come back: may the account publish and subscribe "mooncore.>"?`)
+	}
+	if err := sub.Unsubscribe(); err != nil {
+		return err
+	}
+	cuts := b.link.Cuts()
+	if err := b.settle(); err != nil {
+		return err
+	}
+	b.peers.joined()
+	b.link.Up(cuts)
+	return nil
+}
+
+// watch reconnects, and looks after the connection, until Close.
+func (b *Broker) watch() {
+	tick := time.NewTicker(beatInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-b.done:
+			return
+		case <-b.reconnected:
+			b.restore()
+		case <-tick.C:
+			b.check()
+		}
+	}
+}
+
+// restore brings the link up again, once the subscriptions are in force, and tells them of the gap.
+func (b *Broker) restore() {
+	cuts := b.link.Cuts()
+	b.peers.restart()
+	if err := b.settle(); err != nil {
+		return // the connection is gone again, or check tries again
+	}
+	b.peers.joined()
+	b.anew()
+	b.topics.LostAll()
+	if b.link.Up(cuts) {
+		b.confess()
+	}
+}
+
+func (b *Broker) check() {
+	switch {
+	case b.link.Silent() > silence:
+		b.link.Down()
+		_ = b.nc.ForceReconnect() // fails only after Close
+	case !b.link.IsUp() && b.nc.IsConnected():
+		b.restore()
+	default:
+		_ = b.beat(beat{}) // its loss is what the probe is for
+		b.sendTails()
+		if b.peers.gapIsOver() {
+			b.topics.LostAll()
+		}
+	}
+}
+
+// Publish implements [pubsub.Broker]. Messages larger than the server's max_payload, 1 MiB unless configured, fail.
+func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	switch {
+	case b.topics.Closed():
+		return pubsub.ErrClosed
+	case !b.link.IsUp():
+		return pubsub.ErrAway
+	}
+	name := subject(topic)
+	if b.peers.elsewhere.Load() > 0 {
+		b.peers.published(name)
+	}
+	before := b.nc.Stats().Reconnects
+	from, epoch := b.peers.current()
+	err := b.nc.PublishRequest(name, from, data)
+	if err == nil {
+		err = b.flushed.Do(ctx)
+	}
+	_, now := b.peers.current()
+	switch {
+	case err == nil && (b.nc.Stats().Reconnects != before || now != epoch):
+		return errors.New("natsbroker: the connection was lost while publishing")
+	case err == nil || err == ctx.Err():
+		return err
+	case b.topics.Closed():
+		return pubsub.ErrClosed
+	case errors.Is(err, nats.ErrReconnectBufExceeded):
+		return pubsub.ErrAway
+	}
+	return fmt.Errorf("natsbroker: %w", err)
+}
+
+// Subscribe implements [pubsub.Broker].
+func (b *Broker) Subscribe(ctx context.Context, topic string, deliver func(data []byte), lost func()) (func(), error) {
+	unsubscribe, err := b.topics.Subscribe(ctx, subject(topic), deliver, lost)
+	if err != nil && err != ctx.Err() && b.topics.Closed() {
+		err = pubsub.ErrClosed
+	}
+	return unsubscribe, err
+}
+
+func (b *Broker) open(ctx context.Context, name string) error {
+	if err := b.link.Wait(ctx, b.done); err != nil {
+		return err
+	}
+	sub, err := b.nc.ChanSubscribe(name, b.inbox)
+	if err != nil {
+		return fmt.Errorf("natsbroker: %w", err)
+	}
+	s := &subscription{Subscription: sub, since: time.Now(), flows: make(map[string]*flow)}
+	b.mu.Lock()
+	b.subs[name] = s
+	b.mu.Unlock()
+	// If the connection is lost right after this, the subscription is made again, and told of the loss, like any other.
+	if err := b.synced.Do(ctx); err != nil {
+		b.shut(name)
+		return err
+	}
+	b.mu.Lock()
+	s.since = time.Now()
+	b.mu.Unlock()
+	return nil
+}
+
+func (b *Broker) shut(name string) {
+	b.mu.Lock()
+	sub := b.subs[name]
+	delete(b.subs, name)
+	b.mu.Unlock()
+	_ = sub.Unsubscribe() // fails only when the connection is closed
+}
+
+// dispatch delivers messages, one at a time.
+func (b *Broker) dispatch() {
+	for {
+		select {
+		case <-b.done:
+			return
+		case m := <-b.inbox:
+			b.handle(m)
+		}
+	}
+}
+
+func (b *Broker) handle(m *nats.Msg) {
+	from, numbers, isTail := strings.Cut(m.Reply, tailSuffix)
+	from, lost := strings.CutSuffix(from, lostSuffix)
+	if b.peers.stale(from) {
+		return
+	}
+	b.mu.Lock()
+	s := b.subs[m.Subject]
+	ours := s != nil && s.Subscription == m.Sub // else it came before the subscription ended
+	if ours && (isTail || b.clustered.Load()) {
+		f := s.flow(from)
+		if isTail {
+			lost = f.ended(numbers, s.since)
+		} else if !lost {
+			f.came++
+		}
+	}
+	b.mu.Unlock()
+	switch {
+	case !ours:
+	case lost:
+		b.topics.Lost(m.Subject)
+	case !isTail:
+		b.topics.Deliver(m.Subject, m.Data)
+	}
+}
+
+// flow returns what came from a broker by its present connection.
+func (s *subscription) flow(from string) *flow {
+	id := from[:strings.LastIndexByte(from, '.')]
+	f := s.flows[id]
+	if f == nil || f.from != from {
+		f = &flow{from: from}
+		s.flows[id] = f
+	}
+	return f
+}
+
+// anew forgets what came by the connection before this one.
+func (b *Broker) anew() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.subs {
+		s.since = time.Now()
+		clear(s.flows)
+	}
+}
+
+// Stats implements [pubsub.Reporter].
+func (b *Broker) Stats() pubsub.Stats {
+	state := b.link.State()
+	return pubsub.Stats{
+		Engine: "nats", Up: state.Up, Since: state.Since, RoundTrip: state.RoundTrip, Reconnects: state.Reconnects,
+		Subscriptions: b.topics.Len(), Peers: b.peers.live(), Dropped: b.dropped.Load(), Losses: b.topics.Losses(),
+	}
+}
+
+// Close implements [pubsub.Broker]. It closes the connection.
+func (b *Broker) Close() error {
+	if !b.topics.Close() {
+		return nil
+	}
+	if b.link.IsUp() && b.beat(beat{Bye: true}) == nil {
+		_ = b.nc.FlushTimeout(answerTime / 10) // others find out without it
+	}
+	b.link.Down()
+	b.flushed.Close()
+	b.synced.Close()
+	close(b.done)
+	b.nc.Close()
+	if !gate.InCall() {
+		b.wg.Wait()
+		b.flushed.Wait()
+		b.topics.Wait()
+		b.synced.Wait()
+		<-b.ended
+	}
+	return nil
+}

@@ -1,0 +1,214 @@
+package natsbroker
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mooncore/mooncore/internal/leaktest"
+)
+
+func TestMain(m *testing.M) { leaktest.Main(m) }
+
+// FuzzSubject has two topics: their subjects must be one valid token behind the prefix, short, and the same only for the same
+// topic.
+func FuzzSubject(f *testing.F) {
+	long := strings.Repeat("k", 1000)
+	for _, pair := range [][2]string{
+		{"", "\x00"}, {"a.b", "a.*"}, {">", "*"}, {long, long + "l"}, {strings.Repeat("k", maxPlain), strings.Repeat("k", maxPlain+1)}, {"\xff", "\xfe"},
+	} {
+		f.Add(pair[0], pair[1])
+	}
+	f.Fuzz(func(t *testing.T, a, b string) {
+		sa, sb := subject(a), subject(b)
+		if (sa == sb) != (a == b) {
+			t.Errorf("%q and %q: subjects %q and %q", a, b, sa, sb)
+		}
+		for _, s := range []string{sa, sb} {
+			token, ok := strings.CutPrefix(s, topicSubject)
+			if !ok || token == "" || strings.ContainsAny(token, ".*> \t\r\n\x00") || len(s) > 400 {
+				t.Errorf("subject %q", s)
+			}
+		}
+	})
+}
+
+// TestSubjectsOfTuples has many random topics, most of them much alike.
+func TestSubjectsOfTuples(t *testing.T) {
+	r := rand.New(rand.NewPCG(1, 2))
+	topics := map[string]string{} // by subject
+	for range 200_000 {
+		topic := strings.Repeat("ab", r.IntN(120))
+		for range r.IntN(4) {
+			topic += string([]byte{byte(r.IntN(3)), '.', byte(r.IntN(256))})
+		}
+		s := subject(topic)
+		if old, ok := topics[s]; ok && old != topic {
+			t.Fatalf("%q and %q have the subject %q", old, topic, s)
+		}
+		topics[s] = topic
+	}
+}
+
+func TestConnectRefuses(t *testing.T) {
+	for _, tt := range []struct{ name, url, want string }{
+		{"empty", "", "natsbroker: url: number 1 is no URL of a server"},
+		{"a bad port", "nats://user:canary@127.0.0.1:port", "natsbroker: url: number 1 is no URL"},
+		{"a space in the password", "nats://127.0.0.1:1, nats://user:can ary@127.0.0.1", "natsbroker: url: number 2 is no URL"},
+		{"nobody there", "nats://user:canary@127.0.0.1:1", "natsbroker: nats: no servers available"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			b, err := Connect(tt.url)
+			if err == nil {
+				b.Close()
+			}
+			if err == nil || !strings.HasPrefix(err.Error(), tt.want) || strings.Contains(err.Error(), "can") {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+// TestBeats has beats of another broker, the last of which may show a gap.
+func TestBeats(t *testing.T) {
+	b := func(epoch, seq uint64, server string) beat {
+		return beat{ID: "other", Epoch: epoch, Seq: seq, Server: server}
+	}
+	for _, tt := range []struct {
+		name   string
+		before []beat // while it joins
+		beats  []beat
+		gap    bool
+	}{
+		{"in order", nil, []beat{b(0, 1, "s2"), b(0, 2, "s2"), b(0, 3, "s2")}, false},
+		{"one missing", nil, []beat{b(0, 1, "s2"), b(0, 3, "s2")}, true},
+		{"one missing on our server", nil, []beat{b(0, 1, "s1"), b(0, 3, "s1")}, false},
+		{"it was there before us", []beat{b(0, 17, "s2")}, []beat{b(0, 18, "s2")}, false},
+		{"it came after us, and was not heard at first", nil, []beat{b(0, 4, "s2")}, true},
+		{"another connection", nil, []beat{b(0, 1, "s2"), b(1, 1, "s2")}, false},
+		{"another connection, not heard at first", nil, []beat{b(0, 1, "s2"), b(1, 2, "s2")}, true},
+		{"an old one late", nil, []beat{b(1, 1, "s2"), b(0, 7, "s2"), b(1, 2, "s2")}, false},
+		{"it says so", nil, []beat{b(0, 1, "s2"), {ID: "other", Seq: 2, Server: "s1", Lost: true}}, true},
+		{"it ended, and its successor begins", nil, []beat{b(0, 1, "s2"), {ID: "other", Seq: 2, Bye: true}, b(0, 1, "s2")}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var p peers
+				p.init("self")
+				for _, m := range tt.before {
+					p.note(m, "s1")
+				}
+				p.joined()
+				for _, m := range tt.beats {
+					p.note(m, "s1")
+				}
+				if p.gapIsOver() {
+					t.Error("the gap is over at once")
+				}
+				time.Sleep(gapTime)
+				if got := p.gapIsOver(); got != tt.gap {
+					t.Errorf("gap %t, want %t", got, tt.gap)
+				}
+				if p.gapIsOver() {
+					t.Error("the gap is over twice")
+				}
+			})
+		})
+	}
+}
+
+// TestGapAcrossReconnect has us reconnect: a peer that is heard meanwhile is behind no gap, one that is not is.
+func TestGapAcrossReconnect(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p peers
+		p.init("self")
+		p.joined()
+		p.note(beat{ID: "a", Seq: 1, Server: "s2"}, "s1")
+		p.note(beat{ID: "b", Seq: 1, Server: "s3"}, "s1")
+		p.restart()
+		p.note(beat{ID: "a", Seq: 9, Server: "s2"}, "s1")
+		p.joined()
+		p.note(beat{ID: "a", Seq: 10, Server: "s2"}, "s1")
+		time.Sleep(gapTime)
+		if p.gapIsOver() {
+			t.Error("a gap behind a peer that was heard")
+		}
+		p.note(beat{ID: "b", Seq: 9, Server: "s3"}, "s1")
+		time.Sleep(gapTime)
+		if !p.gapIsOver() {
+			t.Error("no gap behind a peer that was not")
+		}
+	})
+}
+
+func TestStale(t *testing.T) {
+	var p peers
+	p.init("self")
+	p.joined()
+	p.note(beat{ID: "other", Epoch: 3, Seq: 1, Server: "s2"}, "s1")
+	p.restart() // epoch 1
+	for _, tt := range []struct {
+		from string
+		want bool
+	}{
+		{sender("other", 3), false},
+		{sender("other", 2), true},
+		{sender("other", 4), false},
+		{sender("other", 3), true}, // 4 was heard of
+		{sender("unknown", 0), false},
+		{sender("self", 1), false},
+		{sender("self", 0), true},
+		{"", true},
+		{"mooncore.from.other", true},
+		{"mooncore.from.other.x", true},
+	} {
+		if got := p.stale(tt.from); got != tt.want {
+			t.Errorf("%q: stale %t, want %t", tt.from, got, tt.want)
+		}
+	}
+}
+
+// TestTails has messages and tails of one broker come to a subscription that is in force for a minute.
+func TestTails(t *testing.T) {
+	type step struct {
+		came                int
+		run, count, seconds int // the tail
+		missing             bool
+	}
+	for _, tt := range []struct {
+		name  string
+		steps []step
+	}{
+		{"all came", []step{{3, 1, 3, 5, false}, {2, 1, 5, 6, false}}},
+		{"one is missing", []step{{3, 1, 3, 5, false}, {1, 1, 5, 6, true}, {1, 1, 6, 7, false}}},
+		{"one is missing from the start", []step{{2, 1, 3, 5, true}}},
+		{"all are missing", []step{{0, 1, 1, 5, true}}},
+		{"the run is older than the subscription", []step{{2, 1, 100, 61, false}, {1, 1, 101, 62, false}, {0, 1, 102, 63, true}}},
+		{"a tail is missing", []step{{3, 1, 3, 5, false}, {4, 1, 7, 9, false}}},
+		{"a tail and messages are missing", []step{{3, 1, 3, 5, false}, {3, 1, 7, 9, true}}},
+		{"another run", []step{{3, 1, 3, 5, false}, {2, 2, 2, 1, false}, {1, 3, 2, 1, true}}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				since := time.Now()
+				time.Sleep(time.Minute)
+				var f flow
+				for i, s := range tt.steps {
+					f.came += uint64(s.came)
+					if got := f.ended(fmt.Sprintf("%d.%d.%d", s.run, s.count, 1000*s.seconds), since); got != s.missing {
+						t.Errorf("step %d: missing %t, want %t", i, got, s.missing)
+					}
+				}
+			})
+		})
+	}
+	var f flow
+	for _, text := range []string{"", "1.2", "1.2.3.4", "a.2.3", "1.-2.3", "1.2.99999999999999999999"} {
+		if f.ended(text, time.Now().Add(-time.Hour)) {
+			t.Errorf("%q is taken for a tail", text)
+		}
+	}
+}

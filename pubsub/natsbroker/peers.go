@@ -1,0 +1,373 @@
+package natsbroker
+
+import (
+	"context"
+	"encoding/json"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/nats-io/nats.go"
+)
+
+// In a cluster of NATS servers, a broker sees only that its own server is alive. So brokers send each other beats, which are
+// numbered: one that is missing means that the way between two servers was cut, and with it other messages. And a new
+// subscription is in force only when the other servers have heard of it. What a broker sends after it reaches them after it, so
+// one broker on each of them is asked, and answers.
+
+const (
+	settleTime = 300 * time.Millisecond // how long the others may take to answer a new broker's first beat
+	askTime    = time.Second            // and a question
+	liveTime   = 5 * beatInterval       // without a beat for so long, a broker isn't asked
+	forgetTime = 24 * time.Hour         // and for so long, it is forgotten
+	gapTime    = 2 * beatInterval       // how long the servers may take to tell each other all subscriptions, once they meet again
+)
+
+// A message's reply subject says who sent it, and over which of its connections: a server that was frozen, or cut off, may pass
+// on what it had taken long after the broker went on by another one.
+
+// A beat tells the other brokers that one is there.
+type beat struct {
+	ID     string `json:"id"`
+	Server string `json:"server"` // the NATS server's id
+	Epoch  uint64 `json:"epoch"`  // grows when the broker reconnects: beats are numbered anew
+	Seq    uint64 `json:"seq"`
+	Sent   int64  `json:"sent"`            // by the sender's clock, in nanoseconds since it started
+	Hello  bool   `json:"hello,omitempty"` // asks for an answer at once
+	Bye    bool   `json:"bye,omitempty"`
+	Lost   bool   `json:"lost,omitempty"` // messages of any topic may be missing
+}
+
+// A question asks a broker to answer, or is the answer.
+type question struct {
+	ID     string `json:"id"` // who sends it
+	Round  uint64 `json:"round"`
+	Answer bool   `json:"answer,omitempty"`
+}
+
+type peer struct {
+	server     string
+	epoch, seq uint64
+	seen       time.Time
+	mute       bool // did not answer a question since its last beat
+	anew       bool // whatever number its next beat has, that is no gap
+}
+
+// peers are the other brokers, and what they should know.
+type peers struct {
+	began     time.Time
+	elsewhere atomic.Int32 // NATS servers other than ours with a live peer
+
+	mu         sync.Mutex
+	id         string
+	epoch, seq uint64 // of our messages, of our beats
+	from       string // the reply subject of our messages
+	known      map[string]*peer
+	joining    bool      // between restart and joined
+	gap        time.Time // when a beat was found missing; zero if none is
+	round      uint64
+	open       map[string]bool // who has not answered the round yet
+	answered   chan struct{}   // closed when none is left
+
+	runs      map[string]*run
+	runID     uint64
+	uncounted bool      // there are more topics than runs
+	safe      time.Time // what was published until then is with all servers
+}
+
+func (p *peers) init(id string) {
+	p.id, p.began, p.known, p.from, p.joining = id, time.Now(), make(map[string]*peer), sender(id, 0), true
+	p.runs = make(map[string]*run)
+}
+
+// join subscribes to what brokers tell each other.
+func (b *Broker) join() error {
+	if _, err := b.nc.Subscribe(peersSubject, b.heard); err != nil {
+		return err
+	}
+	_, err := b.nc.Subscribe(peerSubject+b.id, b.asked)
+	return err
+}
+
+// settle makes the broker known to the others, and returns when its subscriptions are in force on all servers.
+func (b *Broker) settle() error {
+	if err := b.beat(beat{Hello: true}); err != nil {
+		return err
+	}
+	clustered := b.nc.ConnectedClusterName() != ""
+	b.clustered.Store(clustered)
+	if clustered {
+		select {
+		case <-time.After(settleTime):
+		case <-b.done:
+		}
+	}
+	return b.synced.Do(context.Background())
+}
+
+// beat sends a beat.
+func (b *Broker) beat(m beat) error {
+	p := &b.peers
+	p.mu.Lock()
+	defer p.mu.Unlock() // beats go out in their order
+	m.ID, m.Server, m.Epoch, m.Seq, m.Sent = b.id, b.nc.ConnectedServerId(), p.epoch, p.seq+1, int64(time.Since(p.began))
+	data, err := json.Marshal(m)
+	if err == nil {
+		err = b.nc.Publish(peersSubject, data)
+	}
+	if err == nil {
+		p.seq++
+	}
+	return err
+}
+
+// heard handles a beat.
+func (b *Broker) heard(msg *nats.Msg) {
+	var m beat
+	if json.Unmarshal(msg.Data, &m) != nil {
+		return // from something that is no broker
+	}
+	p := &b.peers
+	if m.ID == b.id {
+		sent := p.began.Add(time.Duration(m.Sent))
+		b.link.Probed(sent)
+		p.returned(sent)
+		return
+	}
+	ours := b.nc.ConnectedServerId()
+	p.note(m, ours)
+	p.count(ours)
+	if m.Hello {
+		_ = b.beat(beat{}) // the next one is as good
+	}
+}
+
+// sender is the reply subject of a broker's messages.
+func sender(id string, epoch uint64) string {
+	return fromSubject + id + "." + strconv.FormatUint(epoch, 10)
+}
+
+// current returns the reply subject for a message that is sent now, and its epoch.
+func (p *peers) current() (from string, epoch uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.from, p.epoch
+}
+
+// stale reports whether a message with this reply subject was sent over a connection whose successor was heard of.
+func (p *peers) stale(from string) bool {
+	rest, _ := strings.CutPrefix(from, fromSubject)
+	who, number, _ := strings.Cut(rest, ".")
+	epoch, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		return true // from something that is no broker
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if who == p.id {
+		return epoch < p.epoch
+	}
+	other := p.known[who]
+	if other == nil || epoch > other.epoch {
+		// The next beat tells the rest.
+		anew := p.joining || other != nil && other.anew
+		p.known[who] = &peer{epoch: epoch, anew: anew, mute: true, seen: time.Now()}
+		return false
+	}
+	return epoch < other.epoch
+}
+
+// note keeps what a beat of another broker says. The first beat of an epoch is number 1; one that is missing matters when it
+// should have come from another server than ours.
+func (p *peers) note(m beat, ours string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	old := p.known[m.ID]
+	if old != nil && m.Epoch < old.epoch {
+		return
+	}
+	if m.Bye {
+		delete(p.known, m.ID)
+		return
+	}
+	next, sure := uint64(1), !p.joining
+	if old != nil {
+		sure = !old.anew
+		if old.epoch == m.Epoch && old.seq > 0 {
+			next = old.seq + 1
+		}
+	}
+	if m.Lost || sure && m.Seq != next && m.Server != ours {
+		p.gap = time.Now()
+	}
+	p.known[m.ID] = &peer{server: m.Server, epoch: m.Epoch, seq: m.Seq, seen: time.Now()}
+}
+
+// gapIsOver reports, once, that beats were missing and no more are.
+func (p *peers) gapIsOver() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.gap.IsZero() || time.Since(p.gap) < gapTime {
+		return false
+	}
+	p.gap = time.Time{}
+	return true
+}
+
+// restart is for a new connection: beats may have been missed, which is known. The others get ours by another server.
+func (p *peers) restart() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.epoch++
+	p.from = sender(p.id, p.epoch)
+	p.seq, p.gap, p.joining = 0, time.Time{}, true
+	for _, other := range p.known {
+		other.anew = true
+	}
+}
+
+// joined ends what restart began: from now on, no beat may be missed. Who was not heard yet, is behind a gap.
+func (p *peers) joined() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.joining = false
+	for _, other := range p.known {
+		other.anew = false
+	}
+}
+
+// count finds how many other servers have a live peer, and forgets peers that are long gone.
+func (p *peers) count(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	servers := map[string]bool{}
+	for id, other := range p.known {
+		switch {
+		case time.Since(other.seen) > forgetTime:
+			delete(p.known, id)
+		case other.live() && other.server != server:
+			servers[other.server] = true
+		}
+	}
+	p.elsewhere.Store(int32(len(servers)))
+}
+
+func (other *peer) live() bool { return !other.mute && time.Since(other.seen) < liveTime }
+
+// live is how many other brokers were heard lately.
+func (p *peers) live() int {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	n := 0
+	for _, other := range p.known {
+		if other.live() {
+			n++
+		}
+	}
+	return n
+}
+
+// sync returns when the subscriptions made so far are in force on all servers.
+func (b *Broker) sync() error {
+	if err := b.nc.FlushTimeout(answerTime); err != nil {
+		return err
+	}
+	return b.ask()
+}
+
+// ask has one live broker on each other server answer. One that doesn't is not live, so this ends.
+func (b *Broker) ask() error {
+	for {
+		targets, round, answered := b.peers.question(b.nc.ConnectedServerId())
+		if len(targets) == 0 {
+			return nil
+		}
+		data, err := json.Marshal(question{ID: b.id, Round: round})
+		if err != nil {
+			return err
+		}
+		for _, id := range targets {
+			if err := b.nc.Publish(peerSubject+id, data); err != nil {
+				return err
+			}
+		}
+		select {
+		case <-answered:
+			return nil
+		case <-time.After(askTime):
+			b.peers.silence(round)
+		case <-b.done:
+			return nats.ErrConnectionClosed
+		}
+	}
+}
+
+// question begins a round of questions: to whom, and what is closed when all have answered.
+func (p *peers) question(server string) (targets []string, round uint64, answered <-chan struct{}) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	byServer := map[string]string{}
+	for id, other := range p.known {
+		if other.live() && other.server != server {
+			byServer[other.server] = id
+		}
+	}
+	p.round++
+	p.open, p.answered = map[string]bool{}, make(chan struct{})
+	for _, id := range byServer {
+		targets = append(targets, id)
+		p.open[id] = true
+	}
+	return targets, p.round, p.answered
+}
+
+// silence ends a round: who did not answer is not asked again until its next beat.
+func (p *peers) silence(round uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.round != round {
+		return
+	}
+	for id := range p.open {
+		if other := p.known[id]; other != nil {
+			other.mute = true
+		}
+	}
+}
+
+// asked handles a question, or the answer to one.
+func (b *Broker) asked(msg *nats.Msg) {
+	var q question
+	if json.Unmarshal(msg.Data, &q) != nil || q.ID == "" {
+		return
+	}
+	if q.Answer {
+		b.peers.answer(q)
+		return
+	}
+	data, err := json.Marshal(question{ID: b.id, Round: q.Round, Answer: true})
+	if err == nil {
+		_ = b.nc.Publish(peerSubject+q.ID, data) // who gets no answer asks another
+	}
+}
+
+func (p *peers) answer(q question) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if q.Round != p.round || !p.open[q.ID] {
+		return
+	}
+	delete(p.open, q.ID)
+	if len(p.open) == 0 {
+		close(p.answered)
+	}
+}
+
+// returned is called when our own beat came back, which was sent at a time.
+func (p *peers) returned(sent time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.safe = sent.Add(-beatInterval) // by now, the server has handed on what it had taken by then
+}
