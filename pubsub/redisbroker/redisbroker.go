@@ -1,0 +1,319 @@
+// Package redisbroker joins servers over Redis.
+//
+// Redis must be 6 or newer, or a server that speaks the same protocol: a single one, or a primary that sentinels name. In a
+// Redis Cluster, the nodes pass messages on at their own pace, so a subscription is not in force everywhere when Subscribe
+// returns: use a single server for this.
+package redisbroker
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/mooncore/mooncore/pubsub"
+	"github.com/mooncore/mooncore/pubsub/internal/bus"
+	"github.com/mooncore/mooncore/pubsub/internal/gate"
+	"github.com/redis/rueidis"
+)
+
+var (
+	_ pubsub.Broker   = (*Broker)(nil)
+	_ pubsub.Reporter = (*Broker)(nil)
+)
+
+const (
+	probeInterval = time.Second
+	silence       = 8 * time.Second // without a probe's return, the connections are given up
+	answerTime    = 5 * time.Second // how long a server may take to answer, unless the options say otherwise
+	chunk         = 500             // topics that are subscribed by one command after a reconnect
+)
+
+// A Broker is a [pubsub.Broker] over connections of its own. Its methods may be called concurrently.
+//
+// Publish returns when the server has handed the message to its subscribers; if it fails with anything but [pubsub.ErrAway] or
+// [pubsub.ErrClosed], the message may have been sent or not. Subscribe waits for a server that is away as long as its context
+// does.
+type Broker struct {
+	client rueidis.Client
+	topics *bus.Topics
+	link   *bus.Link
+	dialed dialed
+
+	prefix  string // of a topic's channel
+	probe   string // the channel for this broker's probes
+	began   time.Time
+	reached chan struct{} // closed when it is up for the first time
+
+	done chan struct{} // closed by Close
+	wg   sync.WaitGroup
+
+	mu       sync.Mutex
+	session  rueidis.DedicatedClient // the connection with the subscriptions; nil while there is none
+	channels map[string]struct{}     // what is subscribed, or about to be
+}
+
+// Connect is [New] for a URL: redis://user:password@host:6379/0, rediss:// for TLS, or unix:// and a path.
+// [rueidis.ParseURL] tells the rest.
+func Connect(url string) (*Broker, error) {
+	option, err := rueidis.ParseURL(url)
+	if err != nil {
+		return nil, errors.New("redisbroker: no URL of a Redis server: redis://host:6379 or rediss://host:6379 is expected") // err has the URL, password and all
+	}
+	return New(option)
+}
+
+// New connects to the server that option names, and fails if it doesn't answer. After that, the Broker reconnects for ever, with
+// a random delay of up to 2 s, and replays nothing, whatever option says. Option brings addresses, credentials and TLS.
+//
+// Redis sends a message to the subscribers of all its databases. So that the ones of a cluster don't reach another one's that
+// uses another database, the number in SelectDB is part of the channels' names, "mooncore:<number>:". An account must be allowed
+// these, and the commands PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING and HELLO.
+func New(option rueidis.ClientOption) (*Broker, error) {
+	prefix := "mooncore:" + strconv.Itoa(option.SelectDB) + ":"
+	b := &Broker{
+		link: bus.NewLink(), prefix: prefix + "topic:", probe: prefix + "probe:" + rand.Text(), began: time.Now(),
+		reached: make(chan struct{}), done: make(chan struct{}), channels: make(map[string]struct{}),
+	}
+	b.topics = bus.NewTopics(b.open, b.shut)
+	b.dialed.through(&option)
+	option.DisableCache = true
+	option.DisableRetry = true // a message that was sent twice would come twice
+	option.ForceSingleClient = option.Sentinel.MasterSet == ""
+	option.DisableAutoPipelining, option.AlwaysRESP2, option.SendToReplicas = false, false, nil
+	if option.ClientName == "" {
+		option.ClientName = "mooncore"
+	}
+	if option.ConnWriteTimeout == 0 {
+		option.ConnWriteTimeout = answerTime
+	}
+	client, err := rueidis.NewClient(option)
+	if err != nil {
+		return nil, fmt.Errorf("redisbroker: %w", err)
+	}
+	b.client = client
+	failed := make(chan error, 1)
+	b.wg.Go(func() { b.run(failed) })
+	select {
+	case <-b.reached:
+		return b, nil
+	case err := <-failed:
+		b.Close()
+		return nil, fmt.Errorf("redisbroker: %w", err)
+	}
+}
+
+// run has one session after another, until Close.
+func (b *Broker) run(failed chan<- error) {
+	defer b.client.Close()
+	defer b.dialed.cut()
+	for attempt := 1; ; attempt++ {
+		up, err := b.serve()
+		b.link.Down()
+		if up {
+			attempt = 1
+		}
+		select {
+		case failed <- err: // taken if it was never up
+		default:
+		}
+		select {
+		case <-b.done:
+			return
+		case <-time.After(bus.Backoff(attempt)):
+		}
+	}
+}
+
+var errSilent = errors.New("a probe did not come back")
+
+// serve subscribes on a new connection and looks after it until it ends. It reports whether messages passed.
+func (b *Broker) serve() (up bool, err error) {
+	defer b.dialed.cut() // a server that doesn't answer would hold back what waits for it
+	session, release := b.client.Dedicate()
+	defer release()
+	defer session.Close()
+	probed := make(chan struct{}, 1)
+	ended := session.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) {
+		if m.Channel == b.probe {
+			b.returned(m.Message)
+			select {
+			case probed <- struct{}{}:
+			default:
+			}
+			return
+		}
+		b.topics.Deliver(m.Channel, []byte(m.Message))
+	}})
+	cuts := b.link.Cuts()
+	if err := b.subscribeAll(session); err != nil {
+		return false, err
+	}
+	defer b.setSession(nil)
+	ticker := time.NewTicker(probeInterval)
+	defer ticker.Stop()
+	if err := b.sendProbe(); err != nil {
+		return false, err
+	}
+	for {
+		select {
+		case <-b.done:
+			return up, pubsub.ErrClosed
+		case err := <-ended:
+			return up, err
+		case <-probed:
+			if !up {
+				up = true
+				b.arrive(cuts)
+			}
+		case <-ticker.C:
+			if !up || b.link.Silent() > silence {
+				return up, errSilent
+			}
+			_ = b.sendProbe() // its loss is what it is for
+		}
+	}
+}
+
+// arrive says that messages pass, and that some may be missing if they did before.
+func (b *Broker) arrive(cuts uint64) {
+	b.topics.LostAll()
+	b.link.Up(cuts)
+	select {
+	case <-b.reached:
+	default:
+		close(b.reached)
+	}
+}
+
+// subscribeAll makes the connection the one for subscriptions, and subscribes what there is.
+func (b *Broker) subscribeAll(session rueidis.DedicatedClient) error {
+	b.mu.Lock()
+	b.session = session
+	channels := []string{b.probe}
+	for name := range b.channels {
+		channels = append(channels, name)
+	}
+	b.mu.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), silence)
+	defer cancel()
+	for some := range slices.Chunk(channels, chunk) {
+		if err := session.Do(ctx, session.B().Subscribe().Channel(some...).Build()).Error(); err != nil {
+			b.setSession(nil)
+			return err
+		}
+	}
+	return nil
+}
+
+func (b *Broker) setSession(session rueidis.DedicatedClient) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.session = session
+}
+
+// sendProbe publishes a message to the broker itself, by another connection than the one that it should come by.
+func (b *Broker) sendProbe() error {
+	ctx, cancel := context.WithTimeout(context.Background(), probeInterval)
+	defer cancel()
+	sent := strconv.FormatInt(int64(time.Since(b.began)), 10)
+	return b.client.Do(ctx, b.client.B().Publish().Channel(b.probe).Message(sent).Build()).Error()
+}
+
+func (b *Broker) returned(sent string) {
+	if since, err := strconv.ParseInt(sent, 10, 64); err == nil {
+		b.link.Probed(b.began.Add(time.Duration(since)))
+	}
+}
+
+// Publish implements [pubsub.Broker].
+func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	switch {
+	case b.topics.Closed():
+		return pubsub.ErrClosed
+	case !b.link.IsUp():
+		return pubsub.ErrAway
+	}
+	command := b.client.B().Publish().Channel(b.prefix + topic).Message(rueidis.BinaryString(data)).Build()
+	err := b.client.Do(ctx, command).Error()
+	switch {
+	case err == nil || err == ctx.Err():
+		return err
+	case b.topics.Closed():
+		return pubsub.ErrClosed
+	}
+	return fmt.Errorf("redisbroker: %w", err)
+}
+
+// Subscribe implements [pubsub.Broker].
+func (b *Broker) Subscribe(ctx context.Context, topic string, deliver func(data []byte), lost func()) (func(), error) {
+	unsubscribe, err := b.topics.Subscribe(ctx, b.prefix+topic, deliver, lost)
+	if err != nil && err != ctx.Err() && b.topics.Closed() {
+		err = pubsub.ErrClosed
+	}
+	return unsubscribe, err
+}
+
+func (b *Broker) open(ctx context.Context, name string) error {
+	if err := b.link.Wait(ctx, b.done); err != nil {
+		return err
+	}
+	b.mu.Lock()
+	b.channels[name] = struct{}{}
+	session := b.session
+	b.mu.Unlock()
+	err := pubsub.ErrAway
+	if session != nil {
+		err = session.Do(ctx, session.B().Subscribe().Channel(name).Build()).Error()
+	}
+	if err != nil {
+		b.shut(name)
+		if err != ctx.Err() && !errors.Is(err, pubsub.ErrAway) {
+			err = fmt.Errorf("redisbroker: %w", err)
+		}
+	}
+	return err
+}
+
+func (b *Broker) shut(name string) {
+	b.mu.Lock()
+	delete(b.channels, name)
+	session := b.session
+	b.mu.Unlock()
+	if session != nil {
+		ctx, cancel := context.WithTimeout(context.Background(), answerTime)
+		defer cancel()
+		// If it fails, the connection is gone and with it the subscription.
+		_ = session.Do(ctx, session.B().Unsubscribe().Channel(name).Build()).Error()
+	}
+}
+
+// Stats implements [pubsub.Reporter].
+func (b *Broker) Stats() pubsub.Stats {
+	state := b.link.State()
+	return pubsub.Stats{
+		Engine: "redis", Up: state.Up, Since: state.Since, RoundTrip: state.RoundTrip, Reconnects: state.Reconnects,
+		Subscriptions: b.topics.Len(), Losses: b.topics.Losses(),
+	}
+}
+
+// Close implements [pubsub.Broker]. It closes the connections.
+func (b *Broker) Close() error {
+	if !b.topics.Close() {
+		return nil
+	}
+	b.link.Down()
+	close(b.done)
+	if !gate.InCall() {
+		b.wg.Wait()
+		b.topics.Wait()
+	}
+	return nil
+}
