@@ -158,6 +158,9 @@ func (s *Server) register(c *Conn, id *Identity) error {
 	c.member = p.conns.Add(anonTenant, c)
 	if !c.authenticate(context.Background(), id) {
 		c.end()
+		if stats, ok := s.brokerStats(); ok && !stats.Up {
+			return errAway
+		}
 		return errOverloaded
 	}
 	return nil

@@ -3,6 +3,8 @@ package mooncore
 import (
 	"context"
 	"encoding/json"
+	"errors"
+	"maps"
 	"time"
 
 	"github.com/mooncore/mooncore/pubsub"
@@ -34,8 +36,10 @@ func (s *Server) joinCluster() error {
 		return nil
 	}
 	s.hub = pubsub.NewHub(s.cfg.Broker, pubsub.HubOptions{Deliver: s.receive, Lost: s.lost, Logger: s.log})
+	ctx, cancel := context.WithTimeout(context.Background(), holdTimeout)
+	defer cancel()
 	for _, topic := range []string{manyTopic, controlTopic} {
-		if err := s.hub.Hold(context.Background(), topic); err != nil {
+		if err := s.hub.Hold(ctx, topic); err != nil {
 			return err
 		}
 	}
@@ -65,22 +69,65 @@ func (s *Server) receive(topic string, data []byte) {
 
 // lost closes the connections that may have missed an event: a dropped event is never silent.
 func (s *Server) lost(topic string) {
-	s.log.Warn("events may have been lost between servers; connections are closed")
-	for _, c := range s.Conns() {
-		if topic == manyTopic || topic == controlTopic || c.holds(topic) {
-			c.restart()
+	if now := time.Now().Unix(); s.lossLogged.Swap(now) != now { // the other channels' follow at once
+		s.log.Warn("events may have been lost between servers; connections are closed")
+	}
+	if topic == manyTopic || topic == controlTopic {
+		for _, c := range s.Conns() {
+			if c.Identity().User != "" { // to others, nothing comes from other servers
+				c.restart()
+			}
+		}
+		return
+	}
+	name, tenant, ch, ok := parseChannelTopic(topic)
+	if !ok {
+		return
+	}
+	if p := s.poolNamed(name); p != nil {
+		for _, m := range p.conns.Members(tenant, ch) {
+			m.Value.restart()
 		}
 	}
 }
 
-// holds reports whether the connection is in the channel of that topic.
-func (c *Conn) holds(topic string) bool {
-	for _, ch := range c.member.Channels() {
-		if channelTopic(c.pool.name, c.member.Tenant(), ch) == topic {
-			return true
-		}
+// brokerStats returns how the broker is doing, if there is one that can tell.
+func (s *Server) brokerStats() (pubsub.Stats, bool) {
+	r, ok := s.cfg.Broker.(pubsub.Reporter)
+	if !ok {
+		return pubsub.Stats{}, false
 	}
-	return false
+	return r.Stats(), true
+}
+
+// brokerCheck is the name of the health check that a server with a broker has, unless Config.Checks has one of that name.
+const brokerCheck = "broker"
+
+// withBrokerCheck returns checks with the broker's, if there is one that can tell how it is doing.
+func withBrokerCheck(checks map[string]func(context.Context) error, b pubsub.Broker) map[string]func(context.Context) error {
+	r, ok := b.(pubsub.Reporter)
+	if !ok || checks[brokerCheck] != nil {
+		return checks
+	}
+	all := maps.Clone(checks)
+	if all == nil {
+		all = make(map[string]func(context.Context) error, 1)
+	}
+	all[brokerCheck] = func(context.Context) error {
+		if r.Stats().Up {
+			return nil
+		}
+		return pubsub.ErrAway
+	}
+	return all
+}
+
+// brokerError is what a caller gets when the broker did not take a message.
+func brokerError(err error) error {
+	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return err
+	}
+	return &Error{Code: CodeUnavailable, Message: CodeUnavailable.text(), Err: err}
 }
 
 // control tells all servers, this one included, to do something.
@@ -93,7 +140,7 @@ func (s *Server) control(ctx context.Context, m controlMessage) error {
 	if err != nil {
 		return err
 	}
-	return s.hub.Publish(ctx, controlTopic, data)
+	return brokerError(s.hub.Publish(ctx, controlTopic, data))
 }
 
 func (s *Server) obey(m controlMessage) {

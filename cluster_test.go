@@ -2,9 +2,12 @@ package mooncore_test
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/pubsub"
@@ -193,5 +196,151 @@ func TestLostEventsCloseConnections(t *testing.T) {
 	member.expectClose(1012)
 	if got := other.ask("ping"); got != "pong" {
 		t.Errorf("another got %s", got)
+	}
+}
+
+// tell calls the lost functions of topics.
+func (b *lossyBroker) tell(which func(parts []string) bool) int {
+	b.mu.Lock()
+	var lost []func()
+	for topic, fn := range b.lost {
+		if parts, _ := pubsub.ParseTopic(topic); which(parts) {
+			lost = append(lost, fn)
+		}
+	}
+	b.mu.Unlock()
+	for _, fn := range lost {
+		fn()
+	}
+	return len(lost)
+}
+
+// Each topic closes its own members, whatever the names: pool, tenant, channel and scope are told apart.
+func TestLostEventsOfATopic(t *testing.T) {
+	broker := &lossyBroker{Local: pubsub.NewLocal(), lost: map[string]func(){}}
+	cfg := withTokens()
+	cfg.Broker = broker
+	cfg.Routers[0].Channels = []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated}}
+	srv := serve(t, cfg)
+	anonymous := srv.dial()
+	anonymous.ask("ping")
+	type member struct {
+		name string
+		conn *socket
+	}
+	var members []member
+	for _, id := range []mooncore.Identity{
+		{User: "alice", Tenant: "t"}, {User: "alice", Tenant: "t", Scope: "s"}, {User: "alice", Tenant: "t2"}, {User: "bob", Tenant: "t"},
+	} {
+		conn := srv.dialAs(id)
+		conn.ask(`["join","a"]`)
+		members = append(members, member{id.Tenant + "/" + id.Scope + "/" + id.User, conn})
+	}
+	for _, tt := range []struct {
+		name   string
+		lost   []string // parts that the topic has
+		closed []int    // of members
+	}{
+		{"a channel of another scope", []string{"channel", "t", "a", "s"}, []int{1}},
+		{"a user", []string{"channel", "t", "bob"}, []int{3}},
+		{"what goes to all", []string{"many"}, []int{0, 2}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			n := broker.tell(func(parts []string) bool {
+				return !slices.ContainsFunc(tt.lost, func(want string) bool { return !slices.Contains(parts, want) })
+			})
+			if n != 1 {
+				t.Fatalf("%d topics", n)
+			}
+			for _, i := range tt.closed {
+				members[i].conn.expectClose(1012)
+				members[i].conn = nil
+			}
+			for _, m := range append(members, member{"anonymous", anonymous}) {
+				if m.conn == nil {
+					continue
+				}
+				if got := m.conn.ask("ping"); got != "pong" {
+					t.Errorf("%s got %s", m.name, got)
+				}
+			}
+		})
+	}
+}
+
+// An awayBroker can be cut off.
+type awayBroker struct {
+	*pubsub.Local
+	away atomic.Bool
+}
+
+func (b *awayBroker) Publish(ctx context.Context, topic string, data []byte) error {
+	if b.away.Load() {
+		return pubsub.ErrAway
+	}
+	return b.Local.Publish(ctx, topic, data)
+}
+
+func (b *awayBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	if b.away.Load() {
+		return nil, pubsub.ErrAway
+	}
+	return b.Local.Subscribe(ctx, topic, deliver, lost)
+}
+
+func (b *awayBroker) Stats() pubsub.Stats {
+	return pubsub.Stats{Engine: "test", Up: !b.away.Load(), Subscriptions: 3}
+}
+
+// While the broker is away, publishing fails, the server is not ready but alive, and calls are answered.
+func TestBrokerAway(t *testing.T) {
+	broker := &awayBroker{Local: pubsub.NewLocal()}
+	cfg := withTokens()
+	cfg.Broker = broker
+	cfg.Checks = map[string]func(context.Context) error{"own": func(context.Context) error { return nil }}
+	cfg.Routers[0].Actions = append(cfg.Routers[0].Actions, mooncore.Action{
+		Name: "tell", Allow: mooncore.Authenticated,
+		Handler: mooncore.Func(func(ctx context.Context, _ struct{}) (any, error) {
+			return nil, mooncore.RequestFrom(ctx).Tenant().Publish(ctx, "told", 1, mooncore.ToChannel("main"))
+		}),
+	})
+	srv := serve(t, cfg)
+	alice := mooncore.Identity{User: "alice", Tenant: "t"}
+	conn := srv.dialAs(alice)
+	conn.ask(`["join","main"]`)
+	for _, tt := range []struct {
+		away              bool
+		tell, ready, live int
+	}{{false, 200, 200, 200}, {true, 503, 503, 200}, {false, 200, 200, 200}} {
+		broker.away.Store(tt.away)
+		resp, body := srv.call("tell", "", "Authorization", "Bearer "+srv.token(alice))
+		if resp.StatusCode != tt.tell || tt.away && (body != `{"error":"Unavailable","code":"unavailable"}` || resp.Header.Get("Retry-After") == "") {
+			t.Errorf("away %t: publishing: %d %s %v", tt.away, resp.StatusCode, body, resp.Header)
+		}
+		if !tt.away {
+			conn.expect(`["told",1]`)
+		}
+		for path, want := range map[string]int{"/readyz": tt.ready, "/livez": tt.live} {
+			deadline := time.Now().Add(10 * time.Second)
+			for { // the result of a check holds for a second
+				resp, body = srv.request("GET", path, "")
+				if resp.StatusCode == want || time.Now().After(deadline) {
+					break
+				}
+				time.Sleep(10 * time.Millisecond) // real time: of the server's checks
+			}
+			if resp.StatusCode != want || path == "/readyz" && !strings.Contains(body, `"own":{"status":"ok"`) {
+				t.Errorf("away %t: %s: %d %s", tt.away, path, resp.StatusCode, body)
+			}
+		}
+		if got := status(srv, srv.token(alice)); got != 200 {
+			t.Errorf("away %t: a call that doesn't publish: %d", tt.away, got)
+		}
+		if stats := srv.Stats().Broker; stats.Up == tt.away || stats.Engine != "test" {
+			t.Errorf("away %t: stats %+v", tt.away, stats)
+		}
+		if err := srv.Tenant("", "t").Kick(t.Context(), "nobody"); (err != nil) != tt.away || tt.away && mooncore.CodeOf(err) != mooncore.CodeUnavailable {
+			t.Errorf("away %t: Kick: %v", tt.away, err)
+		}
 	}
 }

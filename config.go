@@ -99,7 +99,8 @@ type Config struct {
 	// Observers see calls, their steps, connections and frames, in this order. Default none.
 	Observers []Observer
 
-	// Broker joins the servers of a cluster. The Server closes it. Default: local, one server alone.
+	// Broker joins the servers of a cluster. The Server closes it. While it is away, publishing fails with CodeUnavailable, and so
+	// does the check "broker", which a [pubsub.Reporter] adds to Checks. Default: local, one server alone.
 	Broker pubsub.Broker
 
 	// Extensions run in order while New makes the Server. Default none.

@@ -187,6 +187,7 @@ var (
 	errUnsupportedMediaType = &Error{Code: CodeUnsupportedMediaType, Message: CodeUnsupportedMediaType.text()}
 	errStarting             = &Error{Code: CodeUnavailable, Message: "Starting"}
 	errShuttingDown         = &Error{Code: CodeUnavailable, Message: "Shutting down"}
+	errAway                 = &Error{Code: CodeUnavailable, Message: CodeUnavailable.text()}
 	errOverloaded           = &Error{Code: CodeUnavailable, Message: "Too many connections"}
 )
 

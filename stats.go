@@ -1,6 +1,10 @@
 package mooncore
 
-import "sync/atomic"
+import (
+	"sync/atomic"
+
+	"github.com/mooncore/mooncore/pubsub"
+)
 
 // Stats are figures of one server, not of its cluster. Counts begin with New and only grow.
 type Stats struct {
@@ -15,16 +19,19 @@ type Stats struct {
 	InvalidTokens, ExpiredTokens uint64
 
 	Draining bool // Shutdown was called: /readyz fails
+
+	Broker pubsub.Stats // Config.Broker's, if it is a pubsub.Reporter; else Engine is empty
 }
 
 // Stats returns the server's figures. It is cheap.
 func (s *Server) Stats() Stats {
 	c := &s.counters
+	broker, _ := s.brokerStats()
 	return Stats{
 		Calls: s.gate.count(), Conns: s.sockets.count(), Refused: c.refused.Load(),
 		Published: c.published.Load(), Delivered: c.delivered.Load(),
 		InvalidTokens: c.invalidTokens.Load(), ExpiredTokens: c.expiredTokens.Load(),
-		Draining: s.health.draining.Load(),
+		Draining: s.health.draining.Load(), Broker: broker,
 	}
 }
 

@@ -34,20 +34,26 @@ var imports = map[string]string{
 	"cmp": "cmp", "context": "context", "errors": "errors", "fmt": "fmt", "io": "io", "json": "encoding/json", "log": "log",
 	"http": "net/http", "netip": "net/netip", "os": "os", "slices": "slices", "slog": "log/slog", "sql": "database/sql",
 	"strings": "strings", "synctest": "testing/synctest", "testing": "testing", "time": "time", "tls": "crypto/tls",
+	"embedded":     "github.com/mooncore/mooncore/pubsub/natsbroker/embedded",
 	"mooncore":     "github.com/mooncore/mooncore",
 	"mooncoretest": "github.com/mooncore/mooncore/mooncoretest",
 	"devtools":     "github.com/mooncore/mooncore/devtools",
 	"mcpserver":    "github.com/mooncore/mooncore/mcpserver",
 	"metrics":      "github.com/mooncore/mooncore/metrics",
+	"natsbroker":   "github.com/mooncore/mooncore/pubsub/natsbroker",
 	"otelmooncore": "github.com/mooncore/mooncore/otelmooncore",
+	"redisbroker":  "github.com/mooncore/mooncore/pubsub/redisbroker",
 
+	"nats":          "github.com/nats-io/nats.go",
 	"otlptracehttp": "go.opentelemetry.io/otel/exporters/otlp/otlptrace/otlptracehttp",
 	"prometheus":    "github.com/prometheus/client_golang/prometheus",
 	"sdktrace":      "go.opentelemetry.io/otel/sdk/trace",
 }
 
 // modules are the directories of the modules, beside the root's, that code may import.
-var modules = []string{"devtools", "mcpserver", "metrics", "otelmooncore"}
+var modules = []string{
+	"devtools", "mcpserver", "metrics", "otelmooncore", "pubsub/natsbroker", "pubsub/natsbroker/embedded", "pubsub/redisbroker",
+}
 
 // checkCode compiles the Go code of documents in a module of its own, and runs its tests.
 func checkCode(root, dir string, docs []*document) (faults []string) {

@@ -85,7 +85,7 @@ func Connect(url string, opts ...nats.Option) (*Broker, error) {
 		subs: make(map[string]*subscription),
 	}
 	b.topics = bus.NewTopics(b.open, b.shut)
-	b.flushed = bus.NewBatch(func() error { return b.nc.FlushTimeout(answerTime) })
+	b.flushed = bus.NewBatch(b.flush)
 	b.synced = bus.NewBatch(b.sync)
 	b.peers.init(b.id)
 	nc, err := nats.Connect(url, append(opts, b.options)...)
@@ -242,17 +242,31 @@ func (b *Broker) restore() {
 func (b *Broker) check() {
 	switch {
 	case b.link.Silent() > silence:
-		b.link.Down()
-		_ = b.nc.ForceReconnect() // fails only after Close
+		b.giveUp()
 	case !b.link.IsUp() && b.nc.IsConnected():
 		b.restore()
 	default:
 		_ = b.beat(beat{}) // its loss is what the probe is for
 		b.sendTails()
 		if b.peers.gapIsOver() {
+			b.anew()
 			b.topics.LostAll()
 		}
 	}
+}
+
+// flush returns when the server has handled what was written. One that doesn't answer is given up.
+func (b *Broker) flush() error {
+	err := b.nc.FlushTimeout(answerTime)
+	if errors.Is(err, nats.ErrTimeout) {
+		b.giveUp()
+	}
+	return err
+}
+
+func (b *Broker) giveUp() {
+	b.link.Down()
+	_ = b.nc.ForceReconnect() // fails only after Close
 }
 
 // Publish implements [pubsub.Broker]. Messages larger than the server's max_payload, 1 MiB unless configured, fail.
@@ -352,11 +366,11 @@ func (b *Broker) handle(m *nats.Msg) {
 	s := b.subs[m.Subject]
 	ours := s != nil && s.Subscription == m.Sub // else it came before the subscription ended
 	if ours && (isTail || b.clustered.Load()) {
-		f := s.flow(from)
-		if isTail {
-			lost = f.ended(numbers, s.since)
-		} else if !lost {
+		switch f := s.flow(from); {
+		case !isTail && !lost:
 			f.came++
+		case isTail && f.ended(numbers, s.since):
+			b.peers.missing()
 		}
 	}
 	b.mu.Unlock()
@@ -380,7 +394,7 @@ func (s *subscription) flow(from string) *flow {
 	return f
 }
 
-// anew forgets what came by the connection before this one.
+// anew forgets what came until now: it is known that some is missing.
 func (b *Broker) anew() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

@@ -66,7 +66,7 @@ type peers struct {
 	from       string // the reply subject of our messages
 	known      map[string]*peer
 	joining    bool      // between restart and joined
-	gap        time.Time // when a beat was found missing; zero if none is
+	gap        time.Time // when a beat or a message was found missing; zero if none is
 	round      uint64
 	open       map[string]bool // who has not answered the round yet
 	answered   chan struct{}   // closed when none is left
@@ -200,12 +200,27 @@ func (p *peers) note(m beat, ours string) {
 		}
 	}
 	if m.Lost || sure && m.Seq != next && m.Server != ours {
-		p.gap = time.Now()
+		p.found()
 	}
 	p.known[m.ID] = &peer{server: m.Server, epoch: m.Epoch, seq: m.Seq, seen: time.Now()}
 }
 
-// gapIsOver reports, once, that beats were missing and no more are.
+// missing says that a message is missing.
+func (p *peers) missing() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.found()
+}
+
+// found begins a gap, unless there is one. mu is held.
+func (p *peers) found() {
+	if p.gap.IsZero() {
+		p.gap = time.Now()
+	}
+}
+
+// gapIsOver reports, once, that something was missing, some time after that was found: one cut shows in many places, and takes
+// some time to mend.
 func (p *peers) gapIsOver() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -271,7 +286,7 @@ func (p *peers) live() int {
 
 // sync returns when the subscriptions made so far are in force on all servers.
 func (b *Broker) sync() error {
-	if err := b.nc.FlushTimeout(answerTime); err != nil {
+	if err := b.flush(); err != nil {
 		return err
 	}
 	return b.ask()
