@@ -85,7 +85,12 @@ func Connect(url string, opts ...nats.Option) (*Broker, error) {
 		subs: make(map[string]*subscription),
 	}
 	b.topics = bus.NewTopics(b.open, b.shut)
-	b.flushed = bus.NewBatch(b.flush)
+	b.flushed = bus.NewBatch(func() error {
+		if !b.link.IsUp() { // the client would wait for the next connection
+			return errCut
+		}
+		return b.flush()
+	})
 	b.synced = bus.NewBatch(b.sync)
 	b.peers.init(b.id)
 	nc, err := nats.Connect(url, append(opts, b.options)...)
@@ -255,6 +260,9 @@ func (b *Broker) check() {
 	}
 }
 
+// errCut is for a message that may have been sent or not.
+var errCut = errors.New("the connection was lost while publishing")
+
 // flush returns when the server has handled what was written. One that doesn't answer is given up.
 func (b *Broker) flush() error {
 	err := b.nc.FlushTimeout(answerTime)
@@ -281,25 +289,26 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 		return pubsub.ErrAway
 	}
 	name := subject(topic)
-	if b.peers.elsewhere.Load() > 0 {
-		b.peers.published(name)
-	}
 	before := b.nc.Stats().Reconnects
 	from, epoch := b.peers.current()
 	err := b.nc.PublishRequest(name, from, data)
 	if err == nil {
+		if b.peers.elsewhere.Load() > 0 {
+			b.peers.published(name)
+		}
 		err = b.flushed.Do(ctx)
 	}
 	_, now := b.peers.current()
+	if err == nil && (b.nc.Stats().Reconnects != before || now != epoch) {
+		err = errCut
+	}
 	switch {
-	case err == nil && (b.nc.Stats().Reconnects != before || now != epoch):
-		return errors.New("natsbroker: the connection was lost while publishing")
 	case err == nil || err == ctx.Err():
 		return err
 	case b.topics.Closed():
 		return pubsub.ErrClosed
 	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return pubsub.ErrAway
+		return pubsub.ErrAway // it was not sent
 	}
 	return fmt.Errorf("natsbroker: %w", err)
 }
