@@ -12,13 +12,16 @@ import (
 	"github.com/mooncore/mooncore/ws"
 )
 
-// Servers tell each other by the broker what concerns connections everywhere: events, kicks and revocations.
+// Servers tell each other by the broker what concerns connections everywhere: events, kicks, revocations, and who is where.
 
 type controlKind string
 
 const (
-	controlKick   controlKind = "kick"
-	controlRevoke controlKind = "revoke"
+	controlKick    controlKind = "kick"
+	controlRevoke  controlKind = "revoke"
+	controlBeat    controlKind = "beat"
+	controlBye     controlKind = "bye"
+	controlMembers controlKind = "members"
 )
 
 type controlMessage struct {
@@ -28,6 +31,11 @@ type controlMessage struct {
 	Tenant     string      `json:"tenant,omitempty"`
 	User       string      `json:"user,omitempty"`
 	Revocation *Revocation `json:"revocation,omitempty"`
+
+	Server  string            `json:"server,omitempty"` // who says it, in a beat and a question
+	Hello   bool              `json:"hello,omitempty"`  // the beat is the first
+	Round   uint64            `json:"round,omitempty"`
+	Channel *registry.Channel `json:"channel,omitempty"`
 }
 
 // joinCluster subscribes to what the other servers say, if there can be others.
@@ -38,16 +46,22 @@ func (s *Server) joinCluster() error {
 	s.hub = pubsub.NewHub(s.cfg.Broker, pubsub.HubOptions{Deliver: s.receive, Lost: s.lost, Logger: s.log})
 	ctx, cancel := context.WithTimeout(context.Background(), holdTimeout)
 	defer cancel()
-	for _, topic := range []string{manyTopic, controlTopic} {
+	s.siblings = newSiblings(s)
+	for _, topic := range []string{manyTopic, controlTopic, s.siblings.topic} {
 		if err := s.hub.Hold(ctx, topic); err != nil {
 			return err
 		}
 	}
+	s.Go(s.siblings.run)
 	return nil
 }
 
 // receive handles a message of the broker.
 func (s *Server) receive(topic string, data []byte) {
+	if topic == s.siblings.topic {
+		s.siblings.answered(data)
+		return
+	}
 	if topic == controlTopic {
 		var m controlMessage
 		if err := json.Unmarshal(data, &m); err != nil {
@@ -153,6 +167,8 @@ func (s *Server) obey(m controlMessage) {
 				}
 			}
 		}
+	case controlBeat, controlBye, controlMembers:
+		s.siblings.heard(m)
 	case controlRevoke:
 		if m.Revocation != nil {
 			s.applyRevocation(*m.Revocation)

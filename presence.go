@@ -31,6 +31,7 @@ type presenceKey struct {
 type presenceRoom struct {
 	conns   map[string]int      // by user
 	changed map[string]struct{} // users who came or went since the last event
+	telling bool                // an event is under way
 }
 
 func newPresence(s *Server) *presence {
@@ -70,7 +71,7 @@ func (p *presence) change(c *Conn, id *Identity, ch registry.Channel, by int) {
 	if is := room.conns[id.User] > 0; is == was {
 		return // another connection of the same user
 	}
-	if len(room.changed) == 0 {
+	if len(room.changed) == 0 && !room.telling {
 		time.AfterFunc(presenceDelay, func() { p.flush(key) })
 	}
 	room.changed[id.User] = struct{}{}
@@ -78,37 +79,73 @@ func (p *presence) change(c *Conn, id *Identity, ch registry.Channel, by int) {
 
 // flush publishes what changed since the last event.
 func (p *presence) flush(key presenceKey) {
-	event := struct {
-		Channel string   `json:"channel"`
-		Joined  []string `json:"joined"`
-		Left    []string `json:"left"`
-	}{key.ch.Name, []string{}, []string{}}
 	p.mu.Lock()
 	room := p.rooms[key]
 	if p.closed || room == nil {
 		p.mu.Unlock()
 		return
 	}
-	// Whoever came and went meanwhile is told as well: a member may have listed the channel in between.
-	for _, user := range slices.Sorted(maps.Keys(room.changed)) {
-		if room.conns[user] > 0 {
-			event.Joined = append(event.Joined, user)
-		} else {
-			event.Left = append(event.Left, user)
-		}
-	}
-	clear(room.changed)
-	if len(room.conns) == 0 {
-		delete(p.rooms, key)
-	}
+	room.telling = true
 	p.mu.Unlock()
-	body, err := eventJSON("presence", event)
-	if err == nil {
-		err = p.server.publish(context.Background(), key.pool, key.tenant, []registry.Channel{key.ch}, body)
+
+	event, err := p.event(key, room)
+	if err == nil && len(event.Joined)+len(event.Left) > 0 {
+		var body []byte
+		if body, err = eventJSON("presence", event); err == nil {
+			err = p.server.publish(context.Background(), key.pool, key.tenant, []registry.Channel{key.ch}, body)
+		}
 	}
 	if err != nil {
 		p.server.log.Error("presence was not published", "channel", key.ch.Name, "cause", err)
 	}
+
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	room.telling = false
+	switch {
+	case len(room.changed) > 0:
+		time.AfterFunc(presenceDelay, func() { p.flush(key) })
+	case len(room.conns) == 0 && p.rooms[key] == room:
+		delete(p.rooms, key)
+	}
+}
+
+// A presenceEvent says who came and who left.
+type presenceEvent struct {
+	Channel string   `json:"channel"`
+	Joined  []string `json:"joined"`
+	Left    []string `json:"left"`
+}
+
+// event returns the next event of a room. Whoever came and went since the last one is told as well: a member may have listed the
+// channel in between. Who is there by another server too, is told by that one, the one where they came first.
+func (p *presence) event(key presenceKey, room *presenceRoom) (presenceEvent, error) {
+	elsewhere, here := map[string]time.Time{}, map[string]time.Time{}
+	var err error
+	if p.server.siblings != nil {
+		var others []Member
+		others, err = p.server.siblings.members(p.server.background, key.pool.name, key.tenant, key.ch)
+		for _, m := range mergeMembers(others) {
+			elsewhere[m.User] = m.Since
+		}
+		for _, m := range key.pool.members(key.tenant, key.ch) {
+			here[m.User] = m.Since
+		}
+	}
+	event := presenceEvent{key.ch.Name, []string{}, []string{}}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, user := range slices.Sorted(maps.Keys(room.changed)) {
+		since, both := elsewhere[user]
+		switch {
+		case room.conns[user] == 0 && !both:
+			event.Left = append(event.Left, user)
+		case room.conns[user] > 0 && (!both || !since.Before(here[user])):
+			event.Joined = append(event.Joined, user)
+		}
+	}
+	clear(room.changed)
+	return event, err
 }
 
 func (p *presence) close() {

@@ -1,0 +1,219 @@
+package mooncore
+
+import (
+	"context"
+	"encoding/json"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/mooncore/mooncore/pubsub"
+	"github.com/mooncore/mooncore/registry"
+)
+
+// Who is in a channel is known by the server that each connection is on, and kept nowhere else: who wants to know asks all
+// servers. So one that dies takes its members along, and leaves none behind. Whose answers to wait for is known by their beats.
+
+const (
+	siblingBeat = time.Second
+	siblingGone = 5 * time.Second // without a beat for so long, a server is gone
+	siblingTime = 2 * time.Second // and when it takes longer to answer
+	maxAsked    = 1024            // questions and beats that wait for an answer
+	membersPart = 2000            // members in a message
+)
+
+// siblings are the other servers.
+type siblings struct {
+	server *Server
+	id     string
+	topic  string // by which this server gets answers
+	asked  chan controlMessage
+
+	mu    sync.Mutex
+	seen  map[string]time.Time // by id, the last beat
+	asks  map[uint64]*ask      // by round
+	round uint64
+}
+
+// An ask is a question that waits for answers.
+type ask struct {
+	open    map[string]bool // servers that are still to answer
+	done    chan struct{}   // closed when none is left
+	members []Member
+}
+
+// membersAnswer is what a server answers.
+type membersAnswer struct {
+	Server  string   `json:"server"`
+	Round   uint64   `json:"round"`
+	Members []Member `json:"members"`
+	More    bool     `json:"more,omitempty"` // another part follows
+}
+
+func serverTopic(id string) string { return pubsub.Topic("mooncore", "server", id) }
+
+func newSiblings(s *Server) *siblings {
+	id := newID()
+	return &siblings{
+		server: s, id: id, topic: serverTopic(id), asked: make(chan controlMessage, maxAsked),
+		seen: map[string]time.Time{}, asks: map[uint64]*ask{},
+	}
+}
+
+// run beats and answers until the context ends.
+func (b *siblings) run(ctx context.Context) {
+	ticker := time.NewTicker(siblingBeat)
+	defer ticker.Stop()
+	b.tell(ctx, controlMessage{Kind: controlBeat, Hello: true})
+	for {
+		select {
+		case <-ticker.C:
+			b.tell(ctx, controlMessage{Kind: controlBeat})
+		case m := <-b.asked:
+			b.answer(ctx, m)
+		case <-ctx.Done():
+			b.tell(context.WithoutCancel(ctx), controlMessage{Kind: controlBye})
+			return
+		}
+	}
+}
+
+// tell says something to all servers. While the broker is away nobody hears it, and need not.
+func (b *siblings) tell(ctx context.Context, m controlMessage) {
+	ctx, cancel := context.WithTimeout(ctx, siblingTime)
+	defer cancel()
+	m.Server = b.id
+	if err := b.server.control(ctx, m); err != nil {
+		b.server.log.Debug("broker: a beat was not sent", "cause", err)
+	}
+}
+
+// heard handles what another server said. It must not block.
+func (b *siblings) heard(m controlMessage) {
+	if m.Server == b.id || m.Server == "" {
+		return
+	}
+	b.mu.Lock()
+	if m.Kind == controlBye {
+		delete(b.seen, m.Server)
+		for _, a := range b.asks {
+			a.answered(m.Server)
+		}
+	} else {
+		b.seen[m.Server] = time.Now()
+	}
+	b.mu.Unlock()
+	if m.Kind == controlMembers || m.Hello {
+		select {
+		case b.asked <- m:
+		default: // it waits in vain, and goes on
+		}
+	}
+}
+
+// answer answers a question, or the first beat of a server.
+func (b *siblings) answer(ctx context.Context, m controlMessage) {
+	if m.Hello {
+		b.tell(ctx, controlMessage{Kind: controlBeat})
+		return
+	}
+	var members []Member
+	if p := b.server.poolNamed(m.Pool); p != nil && m.Channel != nil {
+		members = p.members(m.Tenant, *m.Channel)
+	}
+	for more := true; more; {
+		n := min(len(members), membersPart)
+		more = len(members) > n
+		data, err := json.Marshal(membersAnswer{Server: b.id, Round: m.Round, Members: members[:n], More: more})
+		if err == nil {
+			sending, cancel := context.WithTimeout(ctx, siblingTime)
+			err = b.server.hub.Publish(sending, serverTopic(m.Server), data)
+			cancel()
+		}
+		if err != nil {
+			b.server.log.Error("broker: members were not sent", "cause", err)
+			return
+		}
+		members = members[n:]
+	}
+}
+
+// answered handles an answer.
+func (b *siblings) answered(data []byte) {
+	var m membersAnswer
+	if err := json.Unmarshal(data, &m); err != nil {
+		b.server.log.Error("broker message ignored", "cause", err)
+		return
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a := b.asks[m.Round]
+	if a == nil || !a.open[m.Server] {
+		return
+	}
+	a.members = append(a.members, m.Members...)
+	if !m.More {
+		a.answered(m.Server)
+	}
+}
+
+// answered ends the wait for a server. siblings.mu is held.
+func (a *ask) answered(server string) {
+	if !a.open[server] {
+		return
+	}
+	delete(a.open, server)
+	if len(a.open) == 0 {
+		close(a.done)
+	}
+}
+
+// members asks the other servers who is in a channel.
+func (b *siblings) members(ctx context.Context, pool, tenant string, ch registry.Channel) ([]Member, error) {
+	round, a, servers := b.ask()
+	defer b.forget(round)
+	if servers == 0 {
+		return nil, nil
+	}
+	m := controlMessage{Kind: controlMembers, Server: b.id, Round: round, Pool: pool, Tenant: tenant, Channel: &ch}
+	if err := b.server.control(ctx, m); err != nil {
+		return nil, err
+	}
+	timer := time.NewTimer(siblingTime)
+	defer timer.Stop()
+	select {
+	case <-a.done:
+	case <-timer.C:
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for server := range a.open {
+		delete(b.seen, server) // until its next beat
+	}
+	return slices.Clone(a.members), nil
+}
+
+// ask begins a round of the servers that are there.
+func (b *siblings) ask() (round uint64, a *ask, servers int) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	a = &ask{open: map[string]bool{}, done: make(chan struct{})}
+	for server, at := range b.seen {
+		if time.Since(at) > siblingGone {
+			delete(b.seen, server)
+		} else {
+			a.open[server] = true
+		}
+	}
+	b.round++
+	b.asks[b.round] = a
+	return b.round, a, len(a.open)
+}
+
+func (b *siblings) forget(round uint64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.asks, round)
+}

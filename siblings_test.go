@@ -1,0 +1,189 @@
+package mooncore_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/mooncoretest"
+	"github.com/mooncore/mooncore/pubsub"
+)
+
+// A mortalBroker is a sharedBroker whose server can die: nothing goes out any more, and nothing comes in.
+type mortalBroker struct {
+	sharedBroker
+	dead atomic.Bool
+}
+
+func (b *mortalBroker) Publish(ctx context.Context, topic string, data []byte) error {
+	if b.dead.Load() {
+		return nil
+	}
+	return b.sharedBroker.Publish(ctx, topic, data)
+}
+
+func (b *mortalBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	return b.sharedBroker.Subscribe(ctx, topic, func(data []byte) {
+		if !b.dead.Load() {
+			deliver(data)
+		}
+	}, lost)
+}
+
+// Members are those of all servers; who dies takes its own along, at the latest when it is asked.
+func TestMembersOfAllServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := pubsub.NewLocal()
+		cfg := withTokens()
+		cfg.Routers[0].Channels = []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated}}
+		start := time.Now()
+		var brokers []*mortalBroker
+		var servers []*mooncoretest.Server
+		for i := range 3 {
+			b := &mortalBroker{sharedBroker: sharedBroker{Local: local}}
+			brokers, cfg.Broker = append(brokers, b), b
+			servers = append(servers, mooncoretest.New(t, cfg))
+			time.Sleep(time.Second)
+			for _, user := range []string{"everywhere", fmt.Sprintf("only%d", i)} {
+				servers[i].As(mooncore.Identity{User: user, Tenant: "t"}).Dial().Join("a")
+			}
+			servers[i].As(mooncore.Identity{User: "stranger", Tenant: "t2"}).Dial().Join("a")
+			servers[i].As(mooncore.Identity{User: "stranger", Tenant: "t", Scope: "s"}).Dial().Join("a")
+		}
+		want := func(what string, took time.Duration, members ...string) {
+			t.Helper()
+			for i, srv := range servers {
+				if brokers[i].dead.Load() {
+					continue
+				}
+				asked := time.Now()
+				list, err := srv.Tenant("", "t").Members(t.Context(), "a")
+				if err != nil {
+					t.Errorf("%s: server %d: %v", what, i, err)
+				}
+				var got []string
+				for _, m := range list {
+					got = append(got, fmt.Sprintf("%s:%d:%d", m.User, m.Conns, int(m.Since.Sub(start).Seconds())))
+				}
+				if fmt.Sprint(got) != fmt.Sprint(members) || time.Since(asked) != took {
+					t.Errorf("%s: server %d: %v after %v, want %v after %v", what, i, got, time.Since(asked), members, took)
+				}
+			}
+		}
+		want("all", 0, "everywhere:3:1", "only0:1:1", "only1:1:2", "only2:1:3")
+		if list, err := servers[0].Tenant("", "t").Members(t.Context(), "b"); err != nil || len(list) != 0 {
+			t.Errorf("nobody's channel: %v, error %v", list, err)
+		}
+
+		brokers[0].dead.Store(true)
+		want("one dies", 2*time.Second, "everywhere:2:2", "only1:1:2", "only2:1:3")
+		want("after that", 0, "everywhere:2:2", "only1:1:2", "only2:1:3")
+		brokers[0].dead.Store(false)
+		time.Sleep(2 * time.Second)
+		want("it was only away", 0, "everywhere:3:1", "only0:1:1", "only1:1:2", "only2:1:3")
+
+		brokers[0].dead.Store(true)
+		time.Sleep(10 * time.Second)
+		want("one died long ago", 0, "everywhere:2:2", "only1:1:2", "only2:1:3")
+		brokers[0].dead.Store(false)
+		if err := servers[0].Shutdown(t.Context()); err != nil {
+			t.Error(err)
+		}
+		brokers[0].dead.Store(true) // so that it is not asked
+		want("one was stopped", 0, "everywhere:2:2", "only1:1:2", "only2:1:3")
+	})
+}
+
+// A channel with more members than a message holds.
+func TestMembersInParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := pubsub.NewLocal()
+		cfg := withTokens()
+		var servers []*mooncoretest.Server
+		for range 2 {
+			cfg.Broker = &sharedBroker{Local: local}
+			servers = append(servers, mooncoretest.New(t, cfg))
+		}
+		synctest.Wait()
+		const many = 4001
+		for i := range many {
+			servers[0].As(mooncore.Identity{User: fmt.Sprintf("user%04d", i), Tenant: "t"}).Dial().Join("main")
+		}
+		list, err := servers[1].Tenant("", "t").Members(t.Context(), "main")
+		if err != nil || len(list) != many || list[many-1].User != "user4000" {
+			t.Errorf("%d members, error %v, want %d", len(list), err, many)
+		}
+	})
+}
+
+// Presence events are those of all servers together.
+func TestPresenceOfAllServers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := pubsub.NewLocal()
+		cfg := withTokens()
+		cfg.Routers[0].Channels = []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated, Presence: true}}
+		var servers []*mooncoretest.Server
+		for range 2 {
+			cfg.Broker = &sharedBroker{Local: local}
+			servers = append(servers, mooncoretest.New(t, cfg))
+		}
+		synctest.Wait()
+		alice, bob := mooncore.Identity{User: "alice", Tenant: "t"}, mooncore.Identity{User: "bob", Tenant: "t"}
+		watcher := servers[0].As(mooncore.Identity{User: "watcher", Tenant: "t"}).Dial()
+		watcher.Join("a")
+		expect := func(joined, left []string) {
+			t.Helper()
+			var got struct{ Joined, Left []string }
+			watcher.Expect("presence", &got)
+			if !slices.Equal(got.Joined, joined) || !slices.Equal(got.Left, left) {
+				t.Errorf("joined %q, left %q, want %q, %q", got.Joined, got.Left, joined, left)
+			}
+		}
+		expect([]string{"watcher"}, nil)
+		var conns []*mooncoretest.Conn
+		for _, step := range []struct {
+			name         string
+			do           func()
+			joined, left []string // no event if both are empty
+		}{
+			{"alice comes by one server", func() {
+				conns = append(conns, servers[0].As(alice).Dial())
+				conns[0].Join("a")
+			}, []string{"alice"}, nil},
+			{"and by the other", func() {
+				conns = append(conns, servers[1].As(alice).Dial())
+				conns[1].Join("a")
+			}, nil, nil},
+			{"and leaves the first", func() { conns[0].Leave("a") }, nil, nil},
+			{"and the other", func() { conns[1].Leave("a") }, nil, []string{"alice"}},
+			{"bob comes by both at the same time", func() {
+				for _, srv := range servers {
+					conns = append(conns, srv.As(bob).Dial())
+				}
+				conns[2].Join("a")
+				time.Sleep(10 * time.Millisecond)
+				conns[3].Join("a")
+			}, []string{"bob"}, nil},
+			{"and leaves both at different times", func() {
+				conns[2].Leave("a")
+				time.Sleep(10 * time.Second)
+				conns[3].Leave("a")
+			}, nil, []string{"bob"}},
+		} {
+			step.do()
+			if step.joined != nil || step.left != nil {
+				expect(step.joined, step.left)
+			}
+			time.Sleep(time.Second)
+			if t.Failed() {
+				t.Fatal(step.name)
+			}
+			watcher.ExpectNothing()
+		}
+	})
+}
