@@ -1,14 +1,17 @@
 package metrics_test
 
 import (
+	"maps"
 	"os"
 	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/pubsub"
 )
 
 // promtool returns the path of Prometheus's own tool.
@@ -34,9 +37,39 @@ func TestAlerts(t *testing.T) {
 
 var metricName = regexp.MustCompile(`\b(?:mooncore|rpc_server)_[a-z_]+\b`)
 
+// A broker tells how it is doing.
+type broker struct{ *pubsub.Local }
+
+func (broker) Stats() pubsub.Stats {
+	return pubsub.Stats{
+		Engine: "test", Up: true, RoundTrip: 250 * time.Millisecond, Subscriptions: 3, Reconnects: 4, Dropped: 5, Losses: 6,
+	}
+}
+
+func TestBroker(t *testing.T) {
+	_, registry := server(t, mooncore.Config{Broker: broker{pubsub.NewLocal()}})
+	families, err := registry.Gather()
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]float64{}
+	for _, f := range families {
+		if name, ok := strings.CutPrefix(f.GetName(), "mooncore_broker_"); ok {
+			m := f.GetMetric()[0]
+			got[name] = m.GetGauge().GetValue() + m.GetCounter().GetValue()
+		}
+	}
+	want := map[string]float64{
+		"up": 1, "round_trip_seconds": 0.25, "subscriptions": 3, "reconnects_total": 4, "dropped_total": 5, "losses_total": 6,
+	}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // Alerts and the guide name metrics that there are, and the guide names all.
 func TestNamesOfMetrics(t *testing.T) {
-	srv, registry := server(t, mooncore.Config{})
+	srv, registry := server(t, mooncore.Config{Broker: broker{pubsub.NewLocal()}})
 	srv.Call(t.Context(), &mooncore.Request{Action: "hello"})
 	families, err := registry.Gather()
 	if err != nil {

@@ -61,6 +61,9 @@ func newFigures(srv *mooncore.Server) *figures {
 		func(r *reading) float64 { return float64(r.InvalidTokens) })
 	add(prometheus.CounterValue, failures, help, prometheus.Labels{"reason": "expired"},
 		func(r *reading) float64 { return float64(r.ExpiredTokens) })
+	if srv.Stats().Broker.Engine != "" {
+		f.addBroker(gauge, counter)
+	}
 	gauge("mooncore_draining", "1 while the server shuts down, else 0.", func(r *reading) float64 {
 		if r.Draining {
 			return 1
@@ -68,6 +71,27 @@ func newFigures(srv *mooncore.Server) *figures {
 		return 0
 	})
 	return f
+}
+
+// addBroker adds the figures of a broker that can tell how it is doing.
+func (f *figures) addBroker(
+	gauge func(name, help string, value func(*reading) float64),
+	counter func(name, help string, value func(*reading) uint64),
+) {
+	gauge("mooncore_broker_up", "1 while the broker reaches its servers, else 0.", func(r *reading) float64 {
+		if r.Broker.Up {
+			return 1
+		}
+		return 0
+	})
+	gauge("mooncore_broker_round_trip_seconds", "How long the last probe took to come back.",
+		func(r *reading) float64 { return r.Broker.RoundTrip.Seconds() })
+	gauge("mooncore_broker_subscriptions", "Topics that are subscribed.", func(r *reading) float64 { return float64(r.Broker.Subscriptions) })
+	counter("mooncore_broker_reconnects_total", "Times that the broker was away and came back.", func(r *reading) uint64 { return r.Broker.Reconnects })
+	counter("mooncore_broker_dropped_total", "Messages that came and were dropped, since they came too fast.",
+		func(r *reading) uint64 { return r.Broker.Dropped })
+	counter("mooncore_broker_losses_total", "Times that a subscription was told that messages may be missing.",
+		func(r *reading) uint64 { return r.Broker.Losses })
 }
 
 // Describe implements prometheus.Collector.

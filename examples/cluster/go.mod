@@ -1,0 +1,36 @@
+module github.com/mooncore/mooncore/examples/cluster
+
+go 1.26.0
+
+require (
+	github.com/coder/websocket v1.8.15
+	github.com/mooncore/mooncore v0.0.0
+	github.com/mooncore/mooncore/pubsub/natsbroker/embedded v0.0.0
+	github.com/mooncore/mooncore/pubsub/redisbroker v0.0.0
+)
+
+require (
+	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
+	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	github.com/google/go-tpm v0.9.8 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
+	github.com/minio/highwayhash v1.0.4 // indirect
+	github.com/mooncore/mooncore/pubsub/natsbroker v0.0.0 // indirect
+	github.com/nats-io/jwt/v2 v2.8.2 // indirect
+	github.com/nats-io/nats-server/v2 v2.15.2 // indirect
+	github.com/nats-io/nats.go v1.55.0 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
+	github.com/redis/rueidis v1.0.79 // indirect
+	github.com/rs/cors v1.11.1 // indirect
+	golang.org/x/crypto v0.58.0 // indirect
+	golang.org/x/sys v0.49.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
+)
+
+replace (
+	github.com/mooncore/mooncore => ../..
+	github.com/mooncore/mooncore/pubsub/natsbroker => ../../pubsub/natsbroker
+	github.com/mooncore/mooncore/pubsub/natsbroker/embedded => ../../pubsub/natsbroker/embedded
+	github.com/mooncore/mooncore/pubsub/redisbroker => ../../pubsub/redisbroker
+)

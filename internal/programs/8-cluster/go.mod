@@ -1,0 +1,26 @@
+module github.com/mooncore/mooncore/internal/programs/8-cluster
+
+go 1.26.0
+
+require (
+	github.com/mooncore/mooncore v0.0.0
+	github.com/mooncore/mooncore/pubsub/natsbroker v0.0.0
+)
+
+require (
+	github.com/coder/websocket v1.8.15 // indirect
+	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
+	github.com/klauspost/compress v1.20.0 // indirect
+	github.com/nats-io/nats.go v1.55.0 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
+	github.com/rs/cors v1.11.1 // indirect
+	golang.org/x/crypto v0.57.0 // indirect
+	golang.org/x/sys v0.48.0 // indirect
+	golang.org/x/time v0.16.0 // indirect
+)
+
+replace (
+	github.com/mooncore/mooncore => ../../..
+	github.com/mooncore/mooncore/pubsub/natsbroker => ../../../pubsub/natsbroker
+)
