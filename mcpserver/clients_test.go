@@ -47,7 +47,6 @@ func TestConformanceSuite(t *testing.T) {
 
 func TestTypeScriptClient(t *testing.T) {
 	slow, running, ended := waits("slow")
-	go func() { <-running }()
 	s := serve(t, oneApp(
 		action("create", mooncore.Roles("user"), mooncore.Func(echo[task])),
 		action("list", mooncore.Public, returns([]int{1, 2})),
@@ -57,6 +56,13 @@ func TestTypeScriptClient(t *testing.T) {
 		action("nothing", mooncore.Public, returns[any](nil)),
 		action("admin", mooncore.Roles("admin"), returns(1)),
 		slow,
+		action("running", mooncore.Public, mooncore.Func(func(ctx context.Context, _ struct{}) (any, error) {
+			select {
+			case <-running:
+			case <-ctx.Done():
+			}
+			return nil, ctx.Err()
+		})),
 	))
 	call := func(name string, arguments any) mcptest.Request {
 		return mcptest.Request{Method: "callTool", Argument: map[string]any{"name": name, "arguments": arguments}}
@@ -67,7 +73,9 @@ func TestTypeScriptClient(t *testing.T) {
 		call("create", map[string]any{"title": "M"}),
 		call("list", nil), call("trees", nil), call("tree", nil), call("time", nil), call("nothing", nil),
 		call("admin", nil), call("unknown", nil),
-		mcptest.Request{Method: "abort", Argument: map[string]any{"name": "slow"}},
+		mcptest.Request{Method: "abort", Argument: map[string]any{
+			"call": map[string]any{"name": "slow"}, "until": map[string]any{"name": "running"},
+		}},
 		mcptest.Request{Method: "ping"},
 	)
 	want := []string{

@@ -16,7 +16,7 @@ import (
 
 // A Request is sent by [TypeScript].
 type Request struct {
-	Method   string // of the SDK's Client, or "abort": a callTool that is aborted
+	Method   string // of the SDK's Client, or "abort": a callTool that is aborted, see typescript.mjs
 	Argument any
 }
 

@@ -1,7 +1,7 @@
 // Sends requests by the TypeScript SDK's client: node typescript.mjs <url> <token, or ""> <requests>
 //
 // Requests are a JSON list of [method of the client, its argument]. It prints a JSON list of what each returned, or {"error": …}.
-// ["abort", argument] is a callTool that is aborted after 200 ms.
+// ["abort", {call, until}] is a callTool of call that is aborted when one of until has returned.
 import { Client } from "@modelcontextprotocol/sdk/client/index.js"
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js"
 
@@ -10,9 +10,13 @@ const headers = token ? { Authorization: `Bearer ${token}` } : {}
 const transport = new StreamableHTTPClientTransport(new URL(url), { requestInit: { headers } })
 const client = new Client({ name: "mooncore-test", version: "1.0.0" })
 
-const send = (method, argument) => {
+const send = async (method, argument) => {
   if (method !== "abort") return client[method](argument)
-  return client.callTool(argument, undefined, { signal: AbortSignal.timeout(200) })
+  const abort = new AbortController()
+  const call = client.callTool(argument.call, undefined, { signal: abort.signal })
+  await Promise.race([call, client.callTool(argument.until)])
+  abort.abort()
+  return call
 }
 
 const results = []
