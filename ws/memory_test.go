@@ -2,13 +2,40 @@ package ws_test
 
 import (
 	"bytes"
+	"fmt"
 	"io"
 	"net"
 	"runtime"
+	"strings"
 	"testing"
 
 	"github.com/mooncore/mooncore/internal/race"
+	"github.com/mooncore/mooncore/ws"
 )
+
+// A large message takes little more memory than its size.
+func TestMessageMemory(t *testing.T) {
+	const size = 1 << 20
+	most := 0
+	h := newHandler()
+	h.message = func(c *ws.Conn, _ ws.Type, data []byte) {
+		most = max(most, cap(data))
+		c.Reply(ws.Text, nil)
+	}
+	for _, secure := range []bool{false, true} {
+		t.Run(fmt.Sprint("TLS ", secure), func(t *testing.T) {
+			most = 0
+			c, _ := connect(t, secure, nil, h)
+			for range 8 {
+				c.write(text(strings.Repeat("x", size)))
+				c.expect(frame{opText, ""})
+			}
+			if most > size*13/10 {
+				t.Errorf("a message of %d bytes lay in %d", size, most)
+			}
+		})
+	}
+}
 
 // An idle connection that has had a message holds no buffer and nothing of the handshake.
 func TestIdleMemory(t *testing.T) {

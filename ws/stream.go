@@ -149,7 +149,9 @@ func (n *stream) mayRest() bool { return n.c.reader.grown && len(n.buf) == 0 && 
 // readPayload reads some of a frame's payload past the buffer. It reports whether a message is complete.
 func (n *stream) readPayload() (complete bool) {
 	body := n.payload()
-	*body = slices.Grow(*body, max(waitBuffer, len(*body)))
+	if cap(*body)-len(*body) < waitBuffer {
+		*body = slices.Grow(*body, int(min(uint64(max(waitBuffer, len(*body))), n.frames.left())))
+	}
 	room := (*body)[len(*body):cap(*body)]
 	room = room[:min(uint64(len(room)), n.frames.left())]
 	m := 0
@@ -244,12 +246,13 @@ func (n *stream) blockingRead() error {
 	return err
 }
 
-// release gives the buffer back.
+// release lets go of the buffer, in which nothing is left to parse.
 func (n *stream) release() {
 	if n.pooled != nil {
 		readBuffers.Put(n.pooled)
-		n.pooled, n.buf = nil, nil
+		n.pooled = nil
 	}
+	n.buf = nil
 }
 
 // wait calls read until it returns something, with what was queued before sent, and within the time that the clocks leave.
