@@ -109,7 +109,7 @@ func (c *Conn) Context() context.Context { return connContext{c} }
 // Subprotocol returns the sub-protocol that was selected, or "".
 func (c *Conn) Subprotocol() string { return c.subprotocol }
 
-// RemoteAddr returns the peer's address, which may be a proxy's.
+// RemoteAddr returns the peer's address, which may be a proxy's. It must not be called before Accept has returned nil.
 func (c *Conn) RemoteAddr() net.Addr { return c.in.Conn.RemoteAddr() }
 
 // Queued returns how many bytes wait to be sent, not counting those that the kernel holds.

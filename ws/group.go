@@ -10,10 +10,11 @@ import (
 )
 
 // A Group makes connections that share their options and the goroutines that write to them, of which there are as many as
-// [runtime.GOMAXPROCS], and none while there is nothing to write. Its methods may be called concurrently.
+// [runtime.GOMAXPROCS] said when the group was made, and none while there is nothing to write. Its methods may be called concurrently.
 type Group struct {
 	opts  Options
 	start time.Time
+	procs int // most flushers; GOMAXPROCS takes a lock of the scheduler
 
 	mu         sync.Mutex
 	head, tail *Conn // connections that have something to write, linked by Conn.next
@@ -26,7 +27,7 @@ type Group struct {
 
 // NewGroup returns a Group. opts may be nil. It holds nothing that must be closed.
 func NewGroup(opts *Options) *Group {
-	g := &Group{opts: opts.withDefaults(), start: time.Now().Add(-1)}
+	g := &Group{opts: opts.withDefaults(), start: time.Now().Add(-1), procs: runtime.GOMAXPROCS(0)}
 	g.run = g.flushAll
 	return g
 }
@@ -52,7 +53,7 @@ func (g *Group) flush(c *Conn) {
 		g.tail.next = c
 	}
 	g.tail = c
-	if g.flushers < runtime.GOMAXPROCS(0) {
+	if g.flushers < g.procs {
 		g.flushers++
 		go g.run()
 	}
