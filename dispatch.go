@@ -1,6 +1,7 @@
 package mooncore
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -156,6 +157,9 @@ func (s *Server) prepare(req *Request) error {
 	req.Params = orEmptyObject(req.Params)
 	if h.raw {
 		req.raw = slices.Clip(req.Params)
+		if req.conn != nil { // whose message's bytes are used again
+			req.raw = bytes.Clone(req.Params)
+		}
 		req.in = &req.raw
 		return nil
 	}

@@ -32,8 +32,9 @@ func (h Handler) OutputSchema() json.RawMessage {
 }
 
 // Func makes a Handler of fn. Params are validated, then decoded into In: a struct, which is struct{} when fn needs none of
-// them, json.RawMessage to get them as they came, or a map. Out is anything that has JSON; any when there is nothing to say but
-// null. fn finds the rest in its context: the caller, the files and the tenant by [RequestFrom], values of middleware by a [Key].
+// them, json.RawMessage to get them as they came, to keep but not to change, or a map. Out is anything that has JSON; any when there
+// is nothing to say but null. fn finds the rest in its context: the caller, the files and the tenant by [RequestFrom], values of
+// middleware by a [Key].
 //
 // Fields of In declare their constraints in a tag, and their description in another:
 //

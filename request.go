@@ -19,10 +19,10 @@ type Request struct {
 	// Action is the name that was called.
 	Action string
 
-	// Params are a JSON object: the whole body or message, overrides merged in. Read-only: the bytes may be shared.
+	// Params are a JSON object: the whole body or message, overrides merged in. Read-only until the call ends: the bytes are shared.
 	Params json.RawMessage
 
-	// Identity is the caller. Its Roles and Claims are read-only.
+	// Identity is the caller.
 	Identity Identity
 
 	// Files are the uploaded parts of a form, or the payload of a binary frame.
@@ -163,7 +163,7 @@ var errCannotJoin = &Error{Code: CodeFailedPrecondition, Message: "The connectio
 
 var errNotWebSocket = &Error{Code: CodeFailedPrecondition, Message: "Call this action over WebSocket"}
 
-// An Identity says who calls. The zero Identity is nobody.
+// An Identity says who calls. The zero Identity is nobody. Roles and Claims of one that a server hands out are shared: read-only.
 type Identity struct {
 	// User is the caller's name. Empty for an anonymous caller.
 	User string

@@ -720,12 +720,44 @@ func TestRequestAfterItsCall(t *testing.T) {
 	late.Wait()
 }
 
-// A call over WebSocket keeps nothing but its context.
+// Raw params are the handler's to keep, over either transport.
+func TestRawParamsAreKept(t *testing.T) {
+	const calls = 20
+	var kept []json.RawMessage
+	srv := mooncoretest.New(t, mooncore.Config{Routers: catalogue(
+		mooncore.Action{Name: "keep", Allow: mooncore.Public, Handler: mooncore.Func(func(_ context.Context, in json.RawMessage) (any, error) {
+			kept = append(kept, in)
+			return nil, nil
+		})},
+	)})
+	client := srv.As(mooncore.Identity{})
+	conn := client.Dial()
+	for i := range calls {
+		call := conn.Call
+		if i%4 == 3 {
+			call = client.Call // over HTTP
+		}
+		if err := call("keep", map[string]int{"n": i}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, params := range kept {
+		var got struct{ N int }
+		if err := json.Unmarshal(params, &got); err != nil || got.N != i {
+			t.Errorf("params of call %d became %s", i, params)
+		}
+	}
+	if len(kept) != calls {
+		t.Errorf("%d calls", len(kept))
+	}
+}
+
+// A call over WebSocket keeps nothing but its context and what the handler got.
 func TestSocketCallAllocations(t *testing.T) {
 	if race.Enabled {
 		t.Skip("pools lose things under the race detector")
 	}
-	for action, most := range map[string]float64{"raw": 2, "typed": 6} { // context and result; for typed params and three fields too
+	for action, most := range map[string]float64{"raw": 3, "typed": 6} { // context, params and result; for typed three fields too
 		call := pipeline(t, action)
 		if n := testing.AllocsPerRun(100, call) / 16; n > most+0.1 { // a garbage collection empties pools
 			t.Errorf("%s: %v allocations a call; want at most %v", action, n, most)
