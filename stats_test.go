@@ -40,7 +40,7 @@ func TestStats(t *testing.T) {
 		t.Fatalf("a third connection: %v", resp.Status)
 	}
 	tenant := srv.Tenant("", "t")
-	for _, to := range []mooncore.To{mooncore.ToChannel("main"), mooncore.ToUser("bob"), mooncore.ToUser("nobody")} {
+	for _, to := range []mooncore.To{mooncore.ToChannel("main"), mooncore.ToChannel("main"), mooncore.ToUser("bob"), mooncore.ToUser("nobody")} {
 		if err := tenant.Publish(t.Context(), "event", 1, to); err != nil {
 			t.Fatal(err)
 		}
@@ -51,7 +51,7 @@ func TestStats(t *testing.T) {
 	if err := srv.Conns()[0].Send("event", 1); err != nil {
 		t.Fatal(err)
 	}
-	expect("after events", srv.Stats(), mooncore.Stats{Conns: 2, Refused: 1, Published: 3, Delivered: 4})
+	expect("after events", srv.Stats(), mooncore.Stats{Conns: 2, Refused: 1, Published: 4, Delivered: 6})
 
 	expired := srv.token(mooncore.Identity{User: "alice", Expires: time.Now().Add(time.Second)})
 	srv.call("mine", "", "Authorization", "Bearer nonsense")
@@ -62,7 +62,7 @@ func TestStats(t *testing.T) {
 		_, body := srv.call("mine", "", "Authorization", "Bearer "+expired)
 		return strings.Contains(body, "Token expired")
 	})
-	expect("after bad tokens", srv.Stats(), mooncore.Stats{Conns: 2, Refused: 1, Published: 3, Delivered: 4, InvalidTokens: 2, ExpiredTokens: 1})
+	expect("after bad tokens", srv.Stats(), mooncore.Stats{Conns: 2, Refused: 1, Published: 4, Delivered: 6, InvalidTokens: 2, ExpiredTokens: 1})
 }
 
 func TestStatsOfTokenFrames(t *testing.T) {

@@ -46,6 +46,7 @@ const maxScrapes = 8
 // Extension returns the metrics, for mooncore.Config.Extensions. A server that gets it does not start if cfg has a fault.
 func Extension(cfg Config) mooncore.Extension {
 	return func(srv *mooncore.Server) error {
+		cfg := cfg // each server has its own
 		if cfg.Path == "" {
 			cfg.Path = "/metrics"
 		}

@@ -452,6 +452,29 @@ func TestOwnRegistry(t *testing.T) {
 	}
 }
 
+// Several servers of one process may share the Extension, if they share no registry.
+func TestTwoServers(t *testing.T) {
+	extension := metrics.Extension(metrics.Config{})
+	for range 2 {
+		mooncoretest.New(t, mooncore.Config{Routers: routers(), Extensions: []mooncore.Extension{extension}})
+	}
+}
+
+// A call with metrics allocates what one without them does.
+func TestAllocations(t *testing.T) {
+	if race.Enabled {
+		t.Skip("the race detector allocates")
+	}
+	allocations := func(extensions ...mooncore.Extension) float64 {
+		srv := mooncoretest.New(t, mooncore.Config{Routers: routers(), Logger: slog.New(slog.DiscardHandler), Extensions: extensions})
+		return testing.AllocsPerRun(1000, func() { srv.Call(context.Background(), &mooncore.Request{Action: "hello"}) })
+	}
+	without, with := allocations(), allocations(metrics.Extension(metrics.Config{}))
+	if with > without {
+		t.Errorf("%v allocations with metrics, %v without", with, without)
+	}
+}
+
 // Scrapes and calls may come at the same time.
 func TestConcurrentScrapes(t *testing.T) {
 	srv, registry := server(t, mooncore.Config{})

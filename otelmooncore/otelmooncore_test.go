@@ -321,9 +321,15 @@ func TestChildren(t *testing.T) {
 
 // A span that stands in the context already is the parent, not the client's: the client's is its parent.
 func TestAroundTheServer(t *testing.T) {
+	for _, public := range []bool{false, true} {
+		t.Run(fmt.Sprintf("public %v", public), func(t *testing.T) { aroundTheServer(t, public) })
+	}
+}
+
+func aroundTheServer(t *testing.T, public bool) {
 	spans := tracetest.NewInMemoryExporter()
 	provider := sdk.NewTracerProvider(sdk.WithSyncer(spans))
-	s := serve(t, otelmooncore.Config{TracerProvider: provider, PublicEndpoint: true}, slog.DiscardHandler, func(next http.Handler) http.Handler {
+	s := serve(t, otelmooncore.Config{TracerProvider: provider, PublicEndpoint: public}, slog.DiscardHandler, func(next http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			ctx, span := provider.Tracer("around").Start(propagation.TraceContext{}.Extract(r.Context(), propagation.HeaderCarrier(r.Header)), "POST")
 			defer span.End()
@@ -333,7 +339,7 @@ func TestAroundTheServer(t *testing.T) {
 	s.spans = spans
 	s.post("hello", "traceparent", sampled)
 	got := s.ended(2)
-	if call, outer := got[0], got[1]; call.Parent.SpanID() != outer.SpanContext.SpanID() || outer.Parent.SpanID().String() != parentSpan {
+	if call, outer := got[0], got[1]; call.Parent.SpanID() != outer.SpanContext.SpanID() || len(call.Links) > 0 || outer.Parent.SpanID().String() != parentSpan {
 		t.Errorf("the call's parent is %v, that of what is around it %v", call.Parent.SpanID(), outer.Parent.SpanID())
 	}
 }

@@ -180,7 +180,7 @@ func (c *cli) readParams(args []string) ([]byte, error) {
 		what = "standard input"
 	case strings.HasPrefix(text, "@"):
 		what = text[1:]
-		text, err = c.readFile("@", what)
+		text, err = c.readFile("", what)
 	case !strings.HasPrefix(strings.TrimSpace(text), "{"):
 		pairs, err := parsePairs(args)
 		if err != nil {

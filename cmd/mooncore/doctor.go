@@ -33,7 +33,7 @@ It exits with 1 if a finding is fatal: New would refuse to start.`,
 		flags: func(fs *flag.FlagSet) runner {
 			asJSON := jsonFlag(fs)
 			strict := fs.Bool("strict", false, "exit with 1 for warnings too")
-			env := fs.String("env", "", "a `file` with lines NAME=value: variables for the program, beside those that are set")
+			env := fs.String("env", "", "a `file` with lines NAME=value: variables for the program. They win over those that are set")
 			timeout := fs.Duration("timeout", 2*time.Minute, "the `duration` that the program may take, such as 30s; 2m if not given")
 			return func(ctx context.Context, c *cli, args []string) error {
 				if len(args) == 0 {

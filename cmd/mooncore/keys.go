@@ -110,7 +110,7 @@ func (c *cli) verifier(texts []string) (*mooncore.Server, error) {
 func (c *cli) publicHalves(files []string) ([]string, error) {
 	var texts []string
 	for _, file := range files {
-		text, err := c.readFile("FILE", file)
+		text, err := c.readFile("", file)
 		if err != nil {
 			return nil, err
 		}

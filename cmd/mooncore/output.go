@@ -19,9 +19,18 @@ type output struct {
 
 // newOutput looks at what a file is. Only a terminal gets colours, and none where NO_COLOR is set (no-color.org).
 func newOutput(f *os.File) *output {
-	info, err := f.Stat()
-	terminal := err == nil && info.Mode()&os.ModeCharDevice != 0 && os.Getenv("TERM") != "dumb"
+	terminal := isTerminal(f) && os.Getenv("TERM") != "dumb"
 	return &output{f, terminal, terminal && os.Getenv("NO_COLOR") == ""}
+}
+
+// isTerminal reports whether a file is a device of characters, but for the null device, which programs without a terminal have.
+func isTerminal(f *os.File) bool {
+	info, err := f.Stat()
+	if err != nil || info.Mode()&os.ModeCharDevice == 0 {
+		return false
+	}
+	null, err := os.Stat(os.DevNull)
+	return err != nil || !os.SameFile(info, null)
 }
 
 // say writes what is no result. Where it cannot be written, nobody reads it.

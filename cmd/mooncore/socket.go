@@ -232,7 +232,7 @@ func (f *follower) run(ctx context.Context) error {
 	for {
 		m, err := f.read(ctx)
 		if _, lost := errors.AsType[*lostError](err); lost {
-			return fmt.Errorf("%w before the answer came: the action may have run", err)
+			return fmt.Errorf("%v before the answer came: the action may have run", err) //nolint:errorlint // it is not to be tried again
 		}
 		if err != nil {
 			return err

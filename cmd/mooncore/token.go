@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/base64"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -115,13 +116,18 @@ func splitList(text string) []string {
 // maxFile bounds what is read of a key or a token.
 const maxFile = 1 << 20
 
-// readFile reads a file; "-" is standard input.
-func (c *cli) readFile(flagName, name string) (string, error) {
+// readFile reads a file that a flag, or else an argument, names; "-" is standard input.
+func (c *cli) readFile(flagName, name string) (text string, err error) {
+	defer func() {
+		if err != nil && flagName != "" {
+			err = fmt.Errorf("%s: %w", flagName, err)
+		}
+	}()
 	in := c.in
 	if name != "-" {
 		f, err := os.Open(name)
 		if err != nil {
-			return "", fmt.Errorf("%s: %w", flagName, err)
+			return "", err
 		}
 		defer f.Close()
 		in = f
@@ -129,19 +135,19 @@ func (c *cli) readFile(flagName, name string) (string, error) {
 	b, err := io.ReadAll(io.LimitReader(in, maxFile+1))
 	switch {
 	case err != nil:
-		return "", fmt.Errorf("%s: %w", flagName, err)
+		return "", err
 	case len(b) > maxFile:
-		return "", fmt.Errorf("%s: %s is larger than 1 MiB", flagName, name)
+		return "", fmt.Errorf("%s is larger than 1 MiB", name)
 	}
 	return string(b), nil
 }
 
 // readLine reads a secret from standard input, where a person is asked for it.
 func (c *cli) readLine(what string) (string, error) {
-	if f, ok := c.in.(*os.File); ok && newOutput(f).terminal {
+	if f, ok := c.in.(*os.File); ok && isTerminal(f) {
 		c.err.say("%s: ", what)
 		line, err := bufio.NewReader(f).ReadString('\n')
-		if err != nil && line == "" {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return "", fmt.Errorf("standard input: %w", err)
 		}
 		return strings.TrimSpace(line), nil
@@ -243,7 +249,7 @@ It exits with 1 if the token is no good.`,
 				var err error
 				switch {
 				case len(args) == 1 && args[0] != "-":
-					token, err = c.readFile("FILE", args[0])
+					token, err = c.readFile("", args[0])
 				case slices.Contains(t.keys, "-") || t.secret == "-":
 					return usagef("standard input can be the token or the key, not both")
 				default:

@@ -131,7 +131,7 @@ func TestWrongCommandLines(t *testing.T) {
 		steps = append(steps, step{name: tt.args, args: strings.Split(tt.args, " "), code: 2, err: `^mooncore: .*` + tt.want})
 	}
 	for _, tt := range []struct{ args, want string }{
-		{"call x @missing", `missing: no such file`},
+		{"call x @missing", `open missing: no such file`},
 		{"call x --token-file missing", `--token-file: open missing: no such file`},
 		{"call x --file a=missing", `--file: open missing: no such file`},
 		{"doctor --env missing -- x", `--env: open missing`},
