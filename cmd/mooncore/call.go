@@ -196,7 +196,7 @@ func (c *cli) readParams(args []string) ([]byte, error) {
 	}
 	text = strings.TrimSpace(text)
 	if !strings.HasPrefix(text, "{") || !json.Valid([]byte(text)) {
-		return nil, usagef("%s: is no JSON object", plain(what))
+		return nil, usagef("%s: this is no JSON object", plain(what))
 	}
 	return []byte(text), nil
 }
