@@ -46,8 +46,8 @@ const (
 // Check returns what stands against running c in production, whatever c.Development says, the worst first. It is never nil.
 //
 // A fault, such as an address that is none, is a finding like any other; it is found where New finds it, which refuses faults in
-// development too. Check calls nothing of the program, opens nothing, and needs some milliseconds. It looks at the limits of the
-// process: descriptors, GOMEMLIMIT, the control group.
+// development too. Of the program, Check asks Logger for its level and calls nothing else. It opens nothing, and looks at the limits
+// of the process: descriptors, GOMEMLIMIT, the control group.
 func (c Config) Check() []Finding { return c.checkOn(thisMachine()) }
 
 // Check returns what [Config.Check] says of the server's configuration.
@@ -171,40 +171,44 @@ const (
 )
 
 // A remediedError is a fault that Check has a reason and a remedy for. Its text is that of any other fault.
-type remediedError struct{ id, text, why, fix string }
+type remediedError struct {
+	id, text, why, fix string
+	what               string // for the finding, if text goes on to the remedy
+}
 
 func (e *remediedError) Error() string { return e.text }
 
 var (
-	errNoKey = &remediedError{idNoKey,
-		"JWT_PRIVATE_KEY not set: give JWT.PrivateKey a PEM key that signs tokens " +
+	errNoKey = &remediedError{id: idNoKey,
+		what: "JWT_PRIVATE_KEY not set: no key signs or verifies tokens, and no Config.Authenticate says who calls.",
+		text: "JWT_PRIVATE_KEY not set: give JWT.PrivateKey a PEM key that signs tokens " +
 			"(openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048), or JWT.PublicKeys (JWT_PUBLIC_KEY) those that " +
 			"verify them; in development (Development, MOONCORE_ENV=development) a key is made at start",
-		"A key made at start would end every session at each restart, and no two servers would accept each other's tokens.",
-		"Put a key into a file, readable for the server alone, and name it in JWT_PRIVATE_KEY_FILE: " +
+		why: "A key made at start would end every session at each restart, and no two servers would accept each other's tokens.",
+		fix: "Put a key into a file, readable for the server alone, and name it in JWT_PRIVATE_KEY_FILE: " +
 			"openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048. " +
 			"A server that only verifies takes JWT_PUBLIC_KEY; one with sessions of its own sets Config.Authenticate.",
 	}
-	errAnyOrigin = &remediedError{idAnyOrigin,
-		`"*" would let every site call and connect with its visitors' cookies: list the origins`,
-		"Listed origins may send credentials, so any page that a user visits could act as that user.",
-		"List the origins of your own pages, such as https://app.example.com, in CORS_ORIGINS or Config.Origins.",
+	errAnyOrigin = &remediedError{id: idAnyOrigin,
+		text: `"*" would let every site call and connect with its visitors' cookies: list the origins`,
+		why:  "Listed origins may send credentials, so any page that a user visits could act as that user.",
+		fix:  "List the origins of your own pages, such as https://app.example.com, in CORS_ORIGINS or Config.Origins.",
 	}
 )
 
 func errWildcardOrigin(origin string) error {
-	return &remediedError{idWildcardOrigin,
-		fmt.Sprintf("%q has a wildcard: list the origins", origin),
-		"Listed origins may send credentials, so each name that the pattern covers, also one that somebody else got hold of, could act as your users.",
-		"List the origins of your own pages one by one, such as https://app.example.com, in CORS_ORIGINS or Config.Origins.",
+	return &remediedError{id: idWildcardOrigin,
+		text: fmt.Sprintf("%q has a wildcard: list the origins", origin),
+		why:  "Listed origins may send credentials, so each name that the pattern covers, also one that somebody else got hold of, could act as your users.",
+		fix:  "List the origins of your own pages one by one, such as https://app.example.com, in CORS_ORIGINS or Config.Origins.",
 	}
 }
 
 func errWeakKey(format string, args ...any) error {
-	return &remediedError{idWeakKey,
-		fmt.Sprintf(format, args...),
-		"A key of that size can be found by who has one token, and then signs tokens for anybody.",
-		"Make a new one: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048, or for HS256 openssl rand -base64 48.",
+	return &remediedError{id: idWeakKey,
+		text: fmt.Sprintf(format, args...),
+		why:  "A key of that size can be found by who has one token, and then signs tokens for anybody.",
+		fix:  "Make a new one: openssl genpkey -algorithm RSA -pkeyopt rsa_keygen_bits:2048, or for HS256 openssl rand -base64 48.",
 	}
 }
 
@@ -223,6 +227,7 @@ func faultFindings(err error) []Finding {
 		f.Fix = faultFix(field)
 		if e, ok := errors.AsType[*remediedError](fault); ok {
 			f.ID, f.Why, f.Fix = e.id, e.why, e.fix
+			f.What = cmp.Or(e.what, f.What)
 		}
 		findings = append(findings, f)
 	}

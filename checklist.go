@@ -114,7 +114,7 @@ func (c *Config) checkSecrets(l *checklist) {
 		case perm&0o020 != 0:
 			l.warn("key_file_writable", fmt.Sprintf("%s: %s has mode %04o, which lets its group write to it.", f.variable, f.path, perm),
 				"Whoever in that group puts a key of their own there makes tokens that this server takes.",
-				"chmod g-w "+f.path+".")
+				"chmod 640 "+f.path+", or 600.")
 		case perm&0o004 != 0 && f.variable != "JWT_PUBLIC_KEY_FILE":
 			l.warn("key_file_readable", fmt.Sprintf("%s: %s has mode %04o, which lets everybody read it.", f.variable, f.path, perm),
 				"Whoever reads the key makes tokens for any user, or reads what was encrypted with it.",

@@ -83,11 +83,11 @@ func member(object []byte, name string) []byte {
 
 type digest [sha256.Size]byte
 
-// replayKey is whose call of which action has that key. Anonymous callers are told apart by address.
+// replayKey is whose call of which action has that key; a fallback has many names. Anonymous callers are told apart by address.
 func (r *Request) replayKey(action int) digest {
 	var room [256]byte
 	b, id := room[:0], &r.Identity
-	for _, part := range []string{id.App, id.Tenant, id.User, id.Scope, r.IdempotencyKey} {
+	for _, part := range []string{id.App, id.Tenant, id.User, id.Scope, r.Action, r.IdempotencyKey} {
 		b = appendPart(b, part)
 	}
 	if id.User == "" {
@@ -167,10 +167,11 @@ func (s *Server) idempotent(action *actionState, next Next) Next {
 		if err == nil {
 			result, err = encode(out)
 		}
-		if e = nil; err != nil {
+		if err != nil {
 			e = asError(err)
 			return nil, err
 		}
+		e = nil
 		return req.own(result), nil
 	}
 }
@@ -267,6 +268,9 @@ func (p *replays) leave(r *replay, action *actionState, result json.RawMessage, 
 	}
 	if !final(e) || size > p.limit {
 		delete(p.byKey, r.key)
+		if final(e) {
+			p.warn(r.ended)
+		}
 		return
 	}
 	r.size = size
@@ -309,10 +313,15 @@ func (p *replays) shrink(now time.Time) {
 			}
 		}
 		p.forget(oldest)
-		if now.Sub(p.warned) >= time.Minute {
-			p.warned = now
-			p.log.Warn("results are forgotten before their time: retries of these calls would run again", "limit", "Limits.IdempotencyBytes", "bytes", p.limit)
-		}
+		p.warn(now)
+	}
+}
+
+// warn says, once a minute, that the limit is too low. The caller holds p.mu.
+func (p *replays) warn(now time.Time) {
+	if now.Sub(p.warned) >= time.Minute {
+		p.warned = now
+		p.log.Warn("results are forgotten before their time: retries of these calls would run again", "limit", "Limits.IdempotencyBytes", "bytes", p.limit)
 	}
 }
 

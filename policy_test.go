@@ -408,6 +408,20 @@ func TestIdempotencyKeyOfTheHandler(t *testing.T) {
 	}
 }
 
+// A fallback is one action of many names.
+func TestIdempotencyOfFallback(t *testing.T) {
+	srv := mooncoretest.New(t, mooncore.Config{Routers: []mooncore.Router{{Fallback: mooncore.Action{
+		Allow: mooncore.Public, Idempotency: time.Hour,
+		Handler: mooncore.Func(func(ctx context.Context, _ struct{}) (string, error) { return mooncore.RequestFrom(ctx).Action, nil }),
+	}}}})
+	for _, name := range []string{"a", "b", "a"} {
+		out, err := srv.Server.Call(t.Context(), &mooncore.Request{Action: name, IdempotencyKey: "k"})
+		if err != nil || string(out.(json.RawMessage)) != `"`+name+`"` {
+			t.Errorf("%s: %s, %v", name, out, err)
+		}
+	}
+}
+
 // What Go gets is its own.
 func TestIdempotencyResultIsTheCallers(t *testing.T) {
 	var s shop
@@ -721,6 +735,23 @@ func TestIdempotencyForgetsTheOldest(t *testing.T) {
 	}
 	if n := len(lines.records(t, "results are forgotten before their time: retries of these calls would run again")); n != 1 {
 		t.Errorf("said %d times", n)
+	}
+}
+
+// A result that is larger than all memory for results is not kept, and that is said.
+func TestIdempotencyKeepsNoHugeResult(t *testing.T) {
+	log, lines := logger()
+	var runs atomic.Int64
+	action := returning("order", func(context.Context) (string, error) { runs.Add(1); return strings.Repeat("x", 2000), nil })
+	action.Idempotency = time.Hour
+	srv := mooncoretest.New(t, mooncore.Config{Logger: log, Limits: mooncore.Limits{IdempotencyBytes: 1000}, Routers: catalogue(action)})
+	for range 2 {
+		if _, err := keyed(t, srv, alice, "k", `{}`); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := len(lines.records(t, "results are forgotten before their time: retries of these calls would run again")); runs.Load() != 2 || n != 1 {
+		t.Errorf("it ran %d times, and was warned of %d times", runs.Load(), n)
 	}
 }
 
