@@ -71,22 +71,22 @@ type tries struct {
 	next  int
 }
 
-// wait returns how long nothing more is tried, or 0.
-func (t *tries) wait(now time.Time) time.Duration {
+// try asks whether a secret is right, unless too many were wrong. One is asked at a time, so that no two slip through together.
+func (t *tries) try(right func() bool) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	oldest := t.wrong[t.next]
-	if oldest.IsZero() {
-		return 0
+	now := time.Now()
+	if oldest := t.wrong[t.next]; !oldest.IsZero() {
+		if wait := tryWindow - now.Sub(oldest); wait > 0 {
+			return &tooManyTries{wait}
+		}
 	}
-	return max(tryWindow-now.Sub(oldest), 0)
-}
-
-func (t *tries) failed(now time.Time) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
+	if right() {
+		return nil
+	}
 	t.wrong[t.next] = now
 	t.next = (t.next + 1) % maxTries
+	return errWrong
 }
 
 var (
@@ -96,10 +96,7 @@ var (
 
 // login checks a secret, or the token of the link, which is used up by it.
 func (a *auth) login(given string) error {
-	if err := a.try(&a.logins, func() bool { return a.matches(given) || a.takeLink(given) }); err != nil {
-		return err
-	}
-	return nil
+	return a.logins.try(func() bool { return a.matches(given) || a.takeLink(given) })
 }
 
 // bearer checks the secret of a client that is no browser: MOONCORE_DEV_SECRET, or the token that was made in its place.
@@ -109,19 +106,7 @@ func (a *auth) bearer(r *http.Request) error {
 		return errLogin
 	}
 	given = strings.TrimSpace(given)
-	return a.try(&a.bearers, func() bool { return a.matches(given) || a.secret == nil && sameText(given, a.token) })
-}
-
-func (a *auth) try(t *tries, right func() bool) error {
-	now := time.Now()
-	if wait := t.wait(now); wait > 0 {
-		return &tooManyTries{wait}
-	}
-	if !right() {
-		t.failed(now)
-		return errWrong
-	}
-	return nil
+	return a.bearers.try(func() bool { return a.matches(given) || a.secret == nil && sameText(given, a.token) })
 }
 
 // tooManyTries is answered with 429.

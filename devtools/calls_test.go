@@ -180,6 +180,10 @@ func TestLogDetail(t *testing.T) {
 	if e := last(); e.Code != "invalid_argument" || len(e.Steps) != 0 {
 		t.Errorf("%+v", e)
 	}
+	client("eyJhbGciOiJIUzI1NiJ9.e30.x", "{}")
+	if e := last(); e.Action != "[redacted]" {
+		t.Errorf("a token in the place of an action: %q", e.Action)
+	}
 	d.ask("GET", "/api/log/999", "", 404, nil)
 	d.ask("GET", "/api/log/x", "", 404, nil)
 }

@@ -87,6 +87,7 @@ func Extension(cfg Config) mooncore.Extension {
 		if !open(srv) {
 			return nil
 		}
+		cfg := cfg // what is filled in is of this server
 		cfg.Addr = cmp.Or(cfg.Addr, defaultAddr)
 		onLoopback, err := loopbackAddr(cfg.Addr)
 		if err != nil {
@@ -140,6 +141,7 @@ func Mount(cfg Config, mount func(h http.Handler)) mooncore.Extension {
 		if !open(srv) {
 			return nil
 		}
+		cfg := cfg // what is filled in is of this server
 		if cfg.Peers == nil {
 			cfg.Peers = loopback
 		}

@@ -63,7 +63,7 @@ func TestGates(t *testing.T) {
 					if err == nil {
 						conn.Close()
 					}
-					if warned := strings.Contains(log.String(), "level=WARN") && strings.Contains(log.String(), "MOONCORE_DEV_TOOLS"); warned != (variable != "" && variable != "true") {
+					if warned := strings.Contains(log.String(), `level=WARN msg="developer tools are off: MOONCORE_DEV_TOOLS turns them on`); warned != (variable != "" && variable != "true") {
 						t.Errorf("warned: %v\n%s", warned, log)
 					}
 					if n := len(srv.Config().Observers); (n == 1) != open {

@@ -39,6 +39,9 @@ func (t *tools) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	h.Set("Cross-Origin-Resource-Policy", "same-origin")
 	h.Set("Cache-Control", "no-store")
 	extendWrite(w, answerTime)
+	if t.url == "" { // the connection is another server's, which may have no deadlines
+		defer func() { _ = http.NewResponseController(w).SetWriteDeadline(time.Time{}) }()
+	}
 	if err := t.guard.check(r); err != nil {
 		t.log.Warn("developer tools: refused", "why", err.(*mooncore.Error).Message, "peer", r.RemoteAddr, "host", clip(r.Host), //nolint:errorlint // check returns nothing else
 			"origin", clip(r.Header.Get("Origin")))

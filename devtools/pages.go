@@ -132,6 +132,7 @@ const (
 // pages are the program's own.
 type pages struct {
 	list   []*page
+	log    *slog.Logger
 	server *mooncore.Server // runs the buttons, as actions "<page>.<button>"; nil without any
 }
 
@@ -139,7 +140,7 @@ var pageName = regexp.MustCompile(`^[a-z0-9]+(-[a-z0-9]+)*$`)
 
 // newPages returns the pages, or all their faults.
 func newPages(list []Page, redact *redactor, log *slog.Logger) (*pages, error) {
-	p := &pages{}
+	p := &pages{log: log}
 	var faults []error
 	fault := func(format string, args ...any) { faults = append(faults, fmt.Errorf("devtools: "+format, args...)) }
 	var buttons []mooncore.Action
@@ -221,7 +222,7 @@ func (p *pages) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
 	if err := p.server.Shutdown(ctx); err != nil {
-		slog.Default().Debug("developer tools: buttons are cut off", "cause", err)
+		p.log.Warn("developer tools: buttons are cut off", "cause", err)
 	}
 }
 
@@ -478,6 +479,7 @@ func (t *tools) postButton(r *http.Request) (any, error) {
 	if string(in.Input) == "null" {
 		in.Input = nil
 	}
+	t.audit("button", "page", p.cfg.Name, "label", p.cfg.Buttons[i-1].Label)
 	out, err := t.pages.server.Call(r.Context(), &mooncore.Request{
 		Action: buttonAction(p.cfg.Name, i-1), Params: in.Input, Source: sourceTools,
 	})

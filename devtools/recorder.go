@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -305,11 +306,12 @@ func resultOf(req *mooncore.Request, out any, err error) (b []byte) {
 	return b
 }
 
-// clip shortens a name that a client chose.
+// clip shortens a name that a client chose, who may have put a token there.
 func clip(s string) string {
-	if len(s) <= maxName {
+	if len(s) <= maxName && !strings.Contains(s, "eyJ") {
 		return s
 	}
+	s, _ = scrub(s)
 	return cut(s, maxName)
 }
 
