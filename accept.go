@@ -58,13 +58,21 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request, p *pool) {
 		s.sockets.leave()
 		return
 	}
+	defer s.startReading(c) // also if a hook panics or ends the goroutine: only a connection that reads can end
 	for _, o := range s.cfg.Observers {
 		o.ConnOpen(c)
 	}
 	if s.log.Enabled(r.Context(), slog.LevelDebug) {
 		s.log.Debug("connection open", "conn", c.id, "user", clip(id.User), "tenant", clip(id.Tenant), "remote", c.addr)
 	}
-	if s.cfg.OnConnect != nil && !s.welcome(c) {
+	if s.cfg.OnConnect != nil {
+		s.welcome(c)
+	}
+}
+
+// startReading reads from a connection, which is closed at once if Config.OnConnect did not let it in.
+func (s *Server) startReading(c *Conn) {
+	if s.cfg.OnConnect != nil && !c.welcomed {
 		c.ws.Close(ws.CodePolicy, "refused")
 	}
 	c.ws.Start()
@@ -182,14 +190,13 @@ func (c *Conn) armAuthTimeout() {
 }
 
 // welcome calls Config.OnConnect.
-func (s *Server) welcome(c *Conn) bool {
+func (s *Server) welcome(c *Conn) {
 	var err error
 	returned := guard(s.log, "OnConnect", func() { err = s.cfg.OnConnect(c.ws.Context(), c) })
 	if err != nil && CodeOf(err) == CodeInternal {
 		s.log.Error("OnConnect failed", "conn", c.id, "cause", err)
 	}
 	c.welcomed = returned && err == nil
-	return c.welcomed
 }
 
 // disconnected ends what connect began.

@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -348,6 +349,26 @@ func TestConnectionHooks(t *testing.T) {
 	want := []string{"connect mallory", "connect alice", "call alice", "disconnect alice [] [] <nil>"}
 	if !slices.Equal(steps, want) {
 		t.Errorf("got  %q\nwant %q", steps, want)
+	}
+}
+
+// A connection whose hook ends the goroutine, or panics, is closed and leaves nothing behind: Shutdown ends.
+func TestConnectionHookThatDoesNotReturn(t *testing.T) {
+	for name, hook := range map[string]func(){"panic": func() { panic("x") }, "runtime.Goexit": runtime.Goexit} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				srv, _ := serveInMemory(t, mooncore.Config{
+					OnConnect: func(context.Context, *mooncore.Conn) error { hook(); return nil },
+					Routers:   catalogue(),
+				})
+				conn := srv.dial()
+				conn.expectClose(1008)
+				synctest.Wait()
+				if n := srv.Stats().Conns; n != 0 {
+					t.Errorf("%d connections are left", n)
+				}
+			})
+		})
 	}
 }
 
