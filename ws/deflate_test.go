@@ -101,6 +101,38 @@ func TestCompression(t *testing.T) {
 	c.expect(frame{opClose, "\x03\xe8"})
 }
 
+// What a client may offer is answered by what we do: no context takeover, in either direction, and any window of the client's.
+func TestCompressionOffers(t *testing.T) {
+	for _, test := range []struct{ offer, want string }{
+		{"permessage-deflate; client_max_window_bits", agreed}, // browsers
+		{"permessage-deflate; client_max_window_bits=9; server_no_context_takeover", agreed},
+		{"permessage-deflate; server_max_window_bits=15", agreed},
+		{"permessage-deflate; server_max_window_bits=10", ""},
+		{"permessage-deflate; server_max_window_bits=10, permessage-deflate", agreed},
+		{"permessage-deflate; unknown", ""},
+		{"x-webkit-deflate-frame", ""},
+		{"permessage-deflate-not", ""},
+	} {
+		t.Run(test.offer, func(t *testing.T) {
+			addr, _ := listen(t, &ws.Options{Compression: true}, newHandler())
+			conn, err := net.Dial("tcp", addr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			c, resp := upgradeWith(t, conn, handshake+"Sec-WebSocket-Extensions: "+test.offer+"\r\n")
+			if got := resp.Header.Get("Sec-WebSocket-Extensions"); got != test.want {
+				t.Errorf("agreed on %q, want %q", got, test.want)
+			}
+			c.write(masked(0x80|rsv1|opText, deflate(t, []byte("hello"))))
+			if test.want == "" {
+				c.end(ws.CodeProtocol)
+				return
+			}
+			c.expect(frame{opText, "hello"})
+		})
+	}
+}
+
 // A client that offers nothing gets nothing compressed, also from a message prepared for others.
 func TestCompressionNotAgreed(t *testing.T) {
 	long := strings.Repeat("x", 1000)
