@@ -102,8 +102,11 @@ func health() error {
 	if err != nil {
 		return err
 	}
-	if ip := net.ParseIP(host); host == "" || ip.IsUnspecified() {
-		host = "localhost"
+	switch host {
+	case "", "0.0.0.0":
+		host = "127.0.0.1" // not localhost: an empty image has no file that tells what that is
+	case "::":
+		host = "::1"
 	}
 	client := http.Client{Timeout: 3 * time.Second}
 	resp, err := client.Get("http://" + net.JoinHostPort(host, port) + "/livez")
