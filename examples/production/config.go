@@ -13,6 +13,8 @@ import (
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/metrics"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 )
 
 // settings are what the environment says beyond the variables that Mooncore itself reads.
@@ -99,7 +101,9 @@ func newConfig(s settings, store *store, log *slog.Logger) mooncore.Config {
 	// Extensions run before the server listens: nothing is served on an old schema.
 	extensions := []mooncore.Extension{func(*mooncore.Server) error { return store.migrate(context.Background(), log) }}
 	if s.innerAddr != "" {
-		extensions = append(extensions, metrics.Extension(metrics.Config{}))
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(collectors.NewDBStatsCollector(store.db, "tasks"))
+		extensions = append(extensions, metrics.Extension(metrics.Config{Registry: registry}))
 	}
 	return mooncore.Config{
 		Addr:           "127.0.0.1:4000", // until HOST says otherwise

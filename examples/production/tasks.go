@@ -28,21 +28,30 @@ const channel = "tasks"
 
 func (s *service) router() mooncore.Router {
 	member, admin := mooncore.Roles(roleMember, roleAdmin), mooncore.Roles(roleAdmin)
+	rate := mooncore.PerUser(20, time.Second)
 	actions := []mooncore.Action{
-		{Name: "about", Allow: mooncore.Public, Handler: mooncore.Func(s.about), ReadOnly: true,
-			Description: "Tells the page how people log in here."},
-		{Name: "task.list", Allow: member, Handler: mooncore.Func(s.list), ReadOnly: true,
-			Description: "Lists the tenant's tasks, the newest first."},
-		{Name: "task.create", Allow: member, Handler: mooncore.Func(s.create), Timeout: 5 * time.Second,
-			Description: "Creates a task."},
-		{Name: "task.update", Allow: member, Handler: mooncore.Func(s.update), Timeout: 5 * time.Second,
-			Description: "Changes a task that has not changed since the caller read it."},
-		{Name: "task.delete", Allow: admin, Handler: mooncore.Func(s.remove), Timeout: 5 * time.Second,
-			Description: "Deletes a task for good."},
+		{
+			Name: "about", Allow: mooncore.Public, Handler: mooncore.Func(s.about), ReadOnly: true,
+			Description: "Tells the page how people log in here.",
+		}, {
+			Name: "task.list", Allow: member, Handler: mooncore.Func(s.list), ReadOnly: true, Rate: rate,
+			Description: "Lists the tenant's tasks, the newest first.",
+		}, {
+			Name: "task.create", Allow: member, Handler: mooncore.Func(s.create), Rate: rate, Idempotency: time.Hour,
+			Description: "Creates a task.",
+		}, {
+			Name: "task.update", Allow: member, Handler: mooncore.Func(s.update), Rate: rate,
+			Description: "Changes a task that has not changed since the caller read it.",
+		}, {
+			Name: "task.delete", Allow: admin, Handler: mooncore.Func(s.remove), Rate: rate,
+			Description: "Deletes a task for good.",
+		},
 	}
 	if s.demoLogin {
-		actions = append(actions, mooncore.Action{Name: "demo.login", Allow: mooncore.Public, Handler: mooncore.Func(demoLogin),
-			Description: "Answers a token for anybody. For demonstrations only."})
+		actions = append(actions, mooncore.Action{
+			Name: "demo.login", Allow: mooncore.Public, Handler: mooncore.Func(demoLogin), Rate: mooncore.PerAddress(30, time.Minute),
+			Description: "Answers a token for anybody. For demonstrations only.",
+		})
 	}
 	return mooncore.Router{
 		Roles:    []string{roleAdmin, roleMember},

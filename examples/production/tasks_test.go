@@ -3,6 +3,7 @@ package main
 import (
 	"crypto/rand"
 	"database/sql"
+	"errors"
 	"io/fs"
 	"log/slog"
 	"net/http"
@@ -198,6 +199,37 @@ func theListComesInPages(t *testing.T, srv *mooncoretest.Server) {
 	}
 	if want := []string{"e,d", "c,b", "a"}; !slices.Equal(got, want) {
 		t.Errorf("pages %q, want %q", got, want)
+	}
+}
+
+func TestACreateThatIsSentAgainIsDoneOnce(t *testing.T) {
+	window := newTestServer(t, "").As(user("ada", "acme", roleMember)).Dial()
+	params := map[string]any{"title": "Milk", "idempotency_key": "8e03978e"}
+	var first, second Task
+	if err := errors.Join(window.Call("task.create", params, &first), window.Call("task.create", params, &second)); err != nil {
+		t.Fatal(err)
+	}
+	var list TaskList
+	if err := window.Call("task.list", nil, &list); err != nil || len(list.Tasks) != 1 || first != second {
+		t.Errorf("answered %+v and %+v, and there are %+v (%v)", first, second, list.Tasks, err)
+	}
+}
+
+func TestACallerThatIsTooFastIsRefused(t *testing.T) {
+	srv := newTestServer(t, "")
+	calls := func(c *mooncoretest.Client) (refused int) {
+		for range 60 {
+			if mooncore.CodeOf(c.Call("task.update", nil, nil)) == mooncore.CodeRateLimited {
+				refused++
+			}
+		}
+		return refused
+	}
+	if n := calls(srv.As(user("ada", "acme", roleMember))); n == 0 {
+		t.Error("60 calls at once are let through")
+	}
+	if code := mooncore.CodeOf(srv.As(user("bob", "acme", roleMember)).Call("task.update", nil, nil)); code != mooncore.CodeValidationFailed {
+		t.Errorf("another user gets %q, want %q", code, mooncore.CodeValidationFailed)
 	}
 }
 

@@ -347,12 +347,15 @@ on('pass', 'submit', (event) => {
   $('token').value = '';
   if (token) logIn(() => token);
 });
+let unsure = {}; // what was sent and perhaps not done: sent again with the same key, it is not done twice
 on('add', 'submit', async (event) => {
   event.preventDefault();
   const title = $('title').value.trim();
   if (!title || !connection.online) return;
   $('title').value = '';
-  if (!(await act('task.create', { title })) && !$('title').value) $('title').value = title;
+  if (unsure.title !== title) unsure = { title, key: [...crypto.getRandomValues(new Uint32Array(4))].join('-') };
+  if (await act('task.create', { title, idempotency_key: unsure.key })) unsure = {};
+  else if (!$('title').value) $('title').value = title;
 });
 on('more', 'click', async () => {
   try {

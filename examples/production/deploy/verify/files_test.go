@@ -13,6 +13,7 @@ import (
 	"github.com/compose-spec/compose-go/v2/types"
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/json"
@@ -75,8 +76,8 @@ func TestCompose(t *testing.T) {
 }
 
 func TestKubernetes(t *testing.T) {
-	deployment, service := new(appsv1.Deployment), new(corev1.Service)
-	objects := map[string]any{"Deployment": deployment, "Service": service}
+	deployment, service, policy := new(appsv1.Deployment), new(corev1.Service), new(networkingv1.NetworkPolicy)
+	objects := map[string]any{"Deployment": deployment, "Service": service, "NetworkPolicy": policy}
 	decode := func(text string) error {
 		for document := range strings.SplitSeq(text, "\n---\n") {
 			var kind metav1.TypeMeta
@@ -128,8 +129,13 @@ func TestKubernetes(t *testing.T) {
 	if port := container.Ports[0]; port.ContainerPort != 4000 || service.Spec.Ports[0].TargetPort.StrVal != port.Name || container.ReadinessProbe.HTTPGet.Port.StrVal != port.Name {
 		t.Errorf("port %+v, service %+v", port, service.Spec.Ports[0])
 	}
+	for i, rule := range policy.Spec.Ingress {
+		if port := container.Ports[i]; rule.Ports[0].Port.StrVal != port.Name || (port.Name == "inner") != (len(rule.From) > 0) {
+			t.Errorf("the policy opens %v to %v", rule.Ports[0].Port, rule.From)
+		}
+	}
 	labels := deployment.Spec.Template.Labels
-	for _, selector := range []map[string]string{deployment.Spec.Selector.MatchLabels, service.Spec.Selector} {
+	for _, selector := range []map[string]string{deployment.Spec.Selector.MatchLabels, service.Spec.Selector, policy.Spec.PodSelector.MatchLabels} {
 		for name, value := range selector {
 			if labels[name] != value {
 				t.Errorf("the pods have no label %s=%s", name, value)

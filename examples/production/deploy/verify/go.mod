@@ -79,7 +79,7 @@ require (
 	golang.org/x/text v0.44.0 // indirect
 	google.golang.org/genproto/googleapis/rpc v0.0.0-20260526163538-3dc84a4a5aaa // indirect
 	google.golang.org/grpc v1.81.1 // indirect
-	google.golang.org/protobuf v1.36.11 // indirect
+	google.golang.org/protobuf v1.36.12 // indirect
 	gopkg.in/inf.v0 v0.9.1 // indirect
 	k8s.io/klog/v2 v2.140.0 // indirect
 	k8s.io/utils v0.0.0-20250604170112-4c0f3b243397 // indirect
@@ -90,4 +90,5 @@ require (
 replace (
 	github.com/mooncore/mooncore => ../../../..
 	github.com/mooncore/mooncore/examples/production => ../..
+	github.com/mooncore/mooncore/metrics => ../../../../metrics
 )

@@ -237,8 +237,8 @@ func (p *proxied) token(t *testing.T, user string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// pace is what a client waits before its next call: the server closes connections of more than 100 frames a second.
-const pace = 12 * time.Millisecond
+// pace is what a client waits before its next call: a user may make 20 a second.
+const pace = 55 * time.Millisecond
 
 // stopOneUnderLoad sends calls through the proxy by HTTP and by WebSocket, stops the busier server meanwhile, and compares what
 // clients were answered with what is in the database. No call may be lost, refused or run twice.
@@ -248,14 +248,14 @@ func (p *proxied) stopOneUnderLoad(t *testing.T) {
 	var load sync.WaitGroup
 	stop := make(chan struct{})
 	var users []string
-	for i := range 6 {
-		user, client := fmt.Sprintf("http%d", i), p.client(10+i)
+	for i := range 20 {
+		user, client := fmt.Sprintf("http%d", i), p.client(100+i)
 		users = append(users, user)
 		token := p.token(t, user)
 		load.Go(func() { p.callOverHTTP(t, client, token, user, stop) })
 	}
-	for i := range 4 {
-		user, client := fmt.Sprintf("ws%d", i), p.client(30+i)
+	for i := range 10 {
+		user, client := fmt.Sprintf("ws%d", i), p.client(200+i)
 		users = append(users, user)
 		token := p.token(t, user)
 		load.Go(func() { p.callOverWebSocket(t, client, token, user, stop) })
