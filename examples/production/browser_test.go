@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/internal/chromium"
 )
 
 // serveAt runs the service at an address until stop is called.
@@ -39,31 +40,22 @@ func serveAt(t *testing.T, addr string, cfg mooncore.Config) (stop func()) {
 }
 
 // logIn opens a window and comes in by the demonstration's form.
-func logIn(b *browser, addr, name, company, role string) *window {
-	b.t.Helper()
-	w := b.open("http://" + addr + "/")
-	w.wait("document.activeElement?.id === 'user'")
-	w.eval(fmt.Sprintf(`document.getElementById('user').value = %q; document.getElementById('tenant').value = %q;
+func logIn(b *chromium.Browser, addr, name, company, role string) *chromium.Page {
+	w := b.Open("http://" + addr + "/")
+	w.Wait("document.activeElement?.id === 'user'")
+	w.Eval(fmt.Sprintf(`document.getElementById('user').value = %q; document.getElementById('tenant').value = %q;
 		document.querySelector('[value=%s]').click(); document.querySelector('#demo button').click()`, name, company, role))
-	w.wait(online)
+	w.Wait(online)
 	return w
 }
 
 const online = "!document.getElementById('app').hidden && document.getElementById('status').hidden && document.getElementById('tasks').ariaBusy === 'false'"
 
 // add writes a task into the form and presses Enter.
-func (w *window) add(title string) {
-	w.t.Helper()
-	w.eval("document.getElementById('title').focus()")
-	w.enter(title)
-}
-
-// enter types into the element that has the focus, and presses Enter.
-func (w *window) enter(text string) {
-	w.t.Helper()
-	w.do(w.session, "Input.insertText", values{"text": text}, nil)
-	key := values{"type": "keyDown", "key": "Enter", "text": "\r", "windowsVirtualKeyCode": 13}
-	w.do(w.session, "Input.dispatchKeyEvent", key, nil)
+func add(w *chromium.Page, title string) {
+	w.Eval("document.getElementById('title').focus()")
+	w.Type(title)
+	w.Press("Enter")
 }
 
 // shows is the condition that the list is these tasks, the newest first.
@@ -73,7 +65,7 @@ func shows(titles ...string) string {
 }
 
 func TestTwoWindows(t *testing.T) {
-	b := startBrowser(t)
+	b := chromium.Start(t)
 	addr := freeAddr(t)
 	cfg := newConfig(settings{demoLogin: true}, newTestStore(t, ""), slog.New(slog.DiscardHandler))
 	cfg.JWT.PrivateKey = mooncore.Secret(newKey(t))
@@ -83,55 +75,62 @@ func TestTwoWindows(t *testing.T) {
 	eve := logIn(b, addr, "eve", "globex", roleAdmin)
 
 	const milk = `<img src=x onerror="document.title='broken'"> Milk`
-	ada.add(milk)
-	bob.wait(shows(milk))
-	ada.wait(shows(milk))
-	bob.add("Bread")
-	ada.wait(shows("Bread", milk))
-	if n := eve.eval("document.querySelectorAll('.task').length"); n != 0.0 {
+	add(ada, milk)
+	bob.Wait(shows(milk))
+	ada.Wait(shows(milk))
+	add(bob, "Bread")
+	ada.Wait(shows("Bread", milk))
+	if n := eve.Eval("document.querySelectorAll('.task').length"); n != 0.0 {
 		t.Error("another company sees tasks")
 	}
-	if n := bob.eval("document.querySelectorAll('.task img').length"); n != 0.0 {
+	if n := bob.Eval("document.querySelectorAll('.task img').length"); n != 0.0 {
 		t.Error("a title became HTML")
 	}
 
 	// Bob does one; Ada renames the other.
-	bob.eval("document.querySelector('.task:first-child [type=checkbox]').click()")
-	ada.wait("document.querySelector('.task:first-child').classList.contains('done')")
-	ada.wait("document.getElementById('count-open').textContent === '1'")
-	ada.eval("document.querySelector('.task:last-child .rename').click()")
-	ada.enter("Oat milk") // in place of the text, which is selected
-	bob.wait(shows("Bread", "Oat milk"))
+	bob.Eval("document.querySelector('.task:first-child [type=checkbox]').click()")
+	ada.Wait("document.querySelector('.task:first-child').classList.contains('done')")
+	ada.Wait("document.getElementById('count-open').textContent === '1'")
+	ada.Eval("document.querySelector('.task:last-child .rename').click()")
+	ada.Type("Oat milk") // in place of the text, which is selected
+	ada.Press("Enter")
+	bob.Wait(shows("Bread", "Oat milk"))
 
 	// Only an admin deletes.
-	if n := bob.eval("document.querySelectorAll('.task .remove').length"); n != 0.0 {
+	if n := bob.Eval("document.querySelectorAll('.task .remove').length"); n != 0.0 {
 		t.Error("a member can delete")
 	}
-	ada.eval("document.querySelector('.task:first-child .remove').click()")
-	bob.wait(shows("Oat milk"))
-	ada.wait(shows("Oat milk"))
+	ada.Eval("document.querySelector('.task:first-child .remove').click()")
+	bob.Wait(shows("Oat milk"))
+	ada.Wait(shows("Oat milk"))
+
+	for _, w := range []*chromium.Page{ada, bob, eve} {
+		if faults := w.Faults(); len(faults) > 0 {
+			t.Errorf("the page has faults: %q", faults)
+		}
+	}
 
 	// The server restarts; Bob comes back first, and Ada misses nothing.
 	stop()
-	ada.wait("document.getElementById('status-text').textContent.includes('Reconnecting in')")
-	bob.wait("document.getElementById('status-text').textContent.includes('Reconnecting in')")
+	ada.Wait("document.getElementById('status-text').textContent.includes('Reconnecting in')")
+	bob.Wait("document.getElementById('status-text').textContent.includes('Reconnecting in')")
 	stop = serveAt(t, addr, cfg)
-	bob.eval("document.getElementById('retry').click()")
-	bob.wait(online)
-	bob.add("Butter")
-	bob.wait(shows("Butter", "Oat milk"))
-	ada.wait(shows("Butter", "Oat milk"))
+	bob.Eval("document.getElementById('retry').click()")
+	bob.Wait(online)
+	add(bob, "Butter")
+	bob.Wait(shows("Butter", "Oat milk"))
+	ada.Wait(shows("Butter", "Oat milk"))
 
 	// With another key, the sessions have ended.
 	stop()
 	cfg.JWT.PrivateKey = mooncore.Secret(newKey(t))
 	serveAt(t, addr, cfg)
-	ada.wait("document.getElementById('retry').click(), document.getElementById('login-error').textContent === 'The server does not take this token.'")
+	ada.Wait("document.getElementById('retry').click(), document.getElementById('login-error').textContent === 'The server does not take this token.'")
 
 }
 
 func TestAPastedTokenComesIn(t *testing.T) {
-	b := startBrowser(t)
+	b := chromium.Start(t)
 	addr := freeAddr(t)
 	cfg := newConfig(settings{}, newTestStore(t, ""), slog.New(slog.DiscardHandler))
 	cfg.JWT.PrivateKey = mooncore.Secret(newKey(t))
@@ -141,12 +140,12 @@ func TestAPastedTokenComesIn(t *testing.T) {
 	if err := run([]string{"token", "-user", "ada", "-tenant", "acme"}, &token); err != nil {
 		t.Fatal(err)
 	}
-	w := b.open("http://" + addr + "/")
-	w.wait("document.activeElement?.id === 'token'")
-	w.eval("document.getElementById('token').value = 'nonsense'; document.querySelector('#pass button').click()")
-	w.wait("document.getElementById('login-error').textContent === 'The server does not take this token.'")
-	w.eval(fmt.Sprintf("document.getElementById('token').value = %q; document.querySelector('#pass button').click()", token.String()))
-	w.wait(online)
-	w.add("Milk")
-	w.wait(shows("Milk"))
+	w := b.Open("http://" + addr + "/")
+	w.Wait("document.activeElement?.id === 'token'")
+	w.Eval("document.getElementById('token').value = 'nonsense'; document.querySelector('#pass button').click()")
+	w.Wait("document.getElementById('login-error').textContent === 'The server does not take this token.'")
+	w.Eval(fmt.Sprintf("document.getElementById('token').value = %q; document.querySelector('#pass button').click()", token.String()))
+	w.Wait(online)
+	add(w, "Milk")
+	w.Wait(shows("Milk"))
 }
