@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -18,6 +19,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/coder/websocket"
 
 	"github.com/mooncore/mooncore"
 )
@@ -88,17 +91,22 @@ func TestCallOtherServers(t *testing.T) {
 		case "/run/cut":
 			rw.Header().Set("Content-Length", "100")
 			io.WriteString(rw, `{"a":`)
+		case "/run/size":
+			n, err := io.Copy(io.Discard, r.Body)
+			fmt.Fprintf(rw, "%v", err == nil && n == r.ContentLength && n > 5)
 		case "/run/empty":
 		}
 	}))
 	defer h.Close()
 	w.env = append(w.env, "MOONCORE_URL="+h.URL)
+	w.write("file", "hello")
 	w.steps([]step{
 		{name: "redirect", args: []string{"call", "redirect"}, code: 3, err: `answers 301 Moved Permanently, to https://example\.com/run/redirect: give that as --url`},
 		{name: "html", args: []string{"call", "html"}, code: 3, err: `answers 502 Bad Gateway, which is not how a Mooncore server answers: <html>.\[31m bad gateway\n$`},
 		{name: "text", args: []string{"call", "text"}, code: 3, err: `answers 200 OK, which is not how .*: hello`},
 		{name: "empty", args: []string{"call", "empty"}, code: 3, err: `the body is empty`},
 		{name: "cut", args: []string{"call", "cut"}, code: 3, err: `unexpected EOF`},
+		{name: "the size of an upload is announced", args: []string{"call", "--file", "f=file", "size", "a=b"}, out: `^true\n$`},
 		{name: "no upgrade", args: []string{"call", "--ws", "text"}, code: 3, err: `/ws answers 200 OK`},
 	})
 	if _, errOut, _ := w.run("", "call", "html"); strings.Contains(errOut, "\x1b") {
@@ -317,6 +325,30 @@ func TestFollowThroughRestart(t *testing.T) {
 	if line := f.next(); !strings.HasSuffix(line, " back 1") {
 		t.Errorf("got %s", line)
 	}
+	if code := f.interrupt(); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// A server says how long its clients should wait, so that not all come back at once.
+func TestFollowWaitsAsTold(t *testing.T) {
+	w := newWorld(t)
+	h := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		ws, err := websocket.Accept(rw, r, nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer ws.CloseNow()
+		if _, _, err := ws.Read(r.Context()); err != nil {
+			t.Error(err)
+		}
+		ws.Write(r.Context(), websocket.MessageText, []byte(`["channel_list",["main:default"]]`))
+		ws.Close(websocket.StatusServiceRestart, `{"retry_after":2500}`)
+	}))
+	defer h.Close()
+	f := w.follow(t, "--url", h.URL, "--follow", "main")
+	eventually(t, "it says how long it waits", func() bool { return strings.Contains(f.said(), "connecting again in 2.5s") })
 	if code := f.interrupt(); code != 0 {
 		t.Errorf("exit code %d", code)
 	}

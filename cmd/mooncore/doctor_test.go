@@ -42,12 +42,12 @@ func TestDoctor(t *testing.T) {
 	}
 }
 
-// Ctrl-C ends doctor and the program that it runs.
+// Ctrl-C ends doctor and what it runs, also a program that another one started, as "go run" does.
 func TestDoctorInterrupted(t *testing.T) {
 	w := newWorld(t)
 	ready := filepath.Join(w.dir, "ready")
 	w.env = append(w.env, asProgram+"=hangs", asReady+"="+ready)
-	cmd := w.command(t.Context(), "doctor", "--", os.Args[0])
+	cmd := w.command(t.Context(), "doctor", "--", "sh", "-c", `"$0" & wait`, os.Args[0])
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
