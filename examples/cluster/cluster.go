@@ -61,7 +61,7 @@ func start(ctx context.Context) (*cluster, error) {
 	})
 	c.wg.Go(func() {
 		<-ctx.Done()
-		server.Close()
+		_ = server.Close() // what it says is of no use any more
 	})
 	return c, nil
 }

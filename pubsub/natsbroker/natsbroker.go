@@ -100,7 +100,7 @@ func Connect(url string, opts ...nats.Option) (*Broker, error) {
 	b.nc = nc
 	b.wg.Go(b.dispatch)
 	if err := b.start(); err != nil {
-		b.Close()
+		_ = b.Close() // returns nil
 		return nil, fmt.Errorf("natsbroker: %w", err)
 	}
 	b.wg.Go(b.watch)
@@ -303,7 +303,7 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 		err = errCut
 	}
 	switch {
-	case err == nil || err == ctx.Err():
+	case err == nil || errors.Is(err, ctx.Err()):
 		return err
 	case b.topics.Closed():
 		return pubsub.ErrClosed
@@ -316,7 +316,7 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 // Subscribe implements [pubsub.Broker].
 func (b *Broker) Subscribe(ctx context.Context, topic string, deliver func(data []byte), lost func()) (func(), error) {
 	unsubscribe, err := b.topics.Subscribe(ctx, subject(topic), deliver, lost)
-	if err != nil && err != ctx.Err() && b.topics.Closed() {
+	if err != nil && !errors.Is(err, ctx.Err()) && b.topics.Closed() {
 		err = pubsub.ErrClosed
 	}
 	return unsubscribe, err

@@ -55,6 +55,12 @@ func RunFault(t *testing.T, newBroker func(t *testing.T) pubsub.Broker, rounds i
 // faultRound has a fault happen once.
 func faultRound(t *testing.T, brokers []pubsub.Broker, fault Fault) {
 	w := &workload{brokers: brokers, stop: make(chan struct{})}
+	var ends []func()
+	defer func() {
+		for _, unsubscribe := range ends {
+			unsubscribe()
+		}
+	}()
 	for i := range faultTopics {
 		name := topic()
 		w.topics = append(w.topics, name)
@@ -64,7 +70,7 @@ func faultRound(t *testing.T, brokers []pubsub.Broker, fault Fault) {
 			if err != nil {
 				t.Fatalf("Subscribe: %v", err)
 			}
-			defer unsubscribe()
+			ends = append(ends, unsubscribe)
 			l.since = time.Now()
 			w.ledgers = append(w.ledgers, l)
 		}

@@ -34,11 +34,11 @@ func tuple(r *rand.Rand) []string {
 
 // plain is a tuple as text that no other tuple has, without the help of [pubsub.Topic].
 func plain(parts []string) string {
-	text := strconv.Itoa(len(parts))
+	text := strconv.AppendInt(nil, int64(len(parts)), 10)
 	for _, part := range parts {
-		text += "," + strconv.Quote(part)
+		text = strconv.AppendQuote(append(text, ','), part)
 	}
-	return text
+	return string(text)
 }
 
 func tuples(t *testing.T) int {

@@ -102,7 +102,7 @@ func New(option rueidis.ClientOption) (*Broker, error) {
 	case <-b.reached:
 		return b, nil
 	case err := <-failed:
-		b.Close()
+		_ = b.Close() // returns nil
 		return nil, fmt.Errorf("redisbroker: %w", err)
 	}
 }
@@ -244,7 +244,7 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 	command := b.client.B().Publish().Channel(b.prefix + topic).Message(rueidis.BinaryString(data)).Build()
 	err := b.client.Do(ctx, command).Error()
 	switch {
-	case err == nil || err == ctx.Err():
+	case err == nil || errors.Is(err, ctx.Err()):
 		return err
 	case b.topics.Closed():
 		return pubsub.ErrClosed
@@ -255,7 +255,7 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 // Subscribe implements [pubsub.Broker].
 func (b *Broker) Subscribe(ctx context.Context, topic string, deliver func(data []byte), lost func()) (func(), error) {
 	unsubscribe, err := b.topics.Subscribe(ctx, b.prefix+topic, deliver, lost)
-	if err != nil && err != ctx.Err() && b.topics.Closed() {
+	if err != nil && !errors.Is(err, ctx.Err()) && b.topics.Closed() {
 		err = pubsub.ErrClosed
 	}
 	return unsubscribe, err
@@ -275,7 +275,7 @@ func (b *Broker) open(ctx context.Context, name string) error {
 	}
 	if err != nil {
 		b.shut(name)
-		if err != ctx.Err() && !errors.Is(err, pubsub.ErrAway) {
+		if !errors.Is(err, ctx.Err()) && !errors.Is(err, pubsub.ErrAway) {
 			err = fmt.Errorf("redisbroker: %w", err)
 		}
 	}

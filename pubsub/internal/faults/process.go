@@ -72,9 +72,9 @@ func (p *Process) end(sig syscall.Signal) {
 		return
 	}
 	p.signal(sig)
-	timer := time.AfterFunc(patience, func() { p.cmd.Process.Kill() })
+	timer := time.AfterFunc(patience, func() { _ = p.cmd.Process.Kill() }) // fails only when it has ended
 	defer timer.Stop()
-	p.cmd.Wait() // the error is that it was killed
+	_ = p.cmd.Wait() // the error is that it was killed
 	p.cmd = nil
 }
 
