@@ -37,7 +37,7 @@ func runNode(ctx context.Context) error {
 		return err
 	}
 	cfg := chat.Config()
-	cfg.Addr, cfg.Broker = n.HTTP, broker
+	cfg.Addr, cfg.Broker, cfg.Development = n.HTTP, broker, true
 	cfg.JWT.Secret = mooncore.Secret(n.Secret)
 	cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	srv, err := mooncore.New(cfg)
