@@ -222,7 +222,9 @@ func (b *Broker) watch() {
 		case <-b.done:
 			return
 		case <-b.reconnected:
-			b.restore()
+			if !b.link.IsUp() { // else check was faster
+				b.restore()
+			}
 		case <-tick.C:
 			b.check()
 		}

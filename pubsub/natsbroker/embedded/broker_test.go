@@ -2,7 +2,14 @@ package embedded_test
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
 	"log/slog"
+	"math/big"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -255,5 +262,52 @@ func TestSecret(t *testing.T) {
 				t.Errorf("a secret is in the log:\n%s", log.String())
 			}
 		})
+	}
+}
+
+// TestTLS has servers meet by TLS with certificates on both sides, and not without.
+func TestTLS(t *testing.T) {
+	conf := selfSigned(t)
+	first := start(t, embedded.Options{Addr: "127.0.0.1:0", TLS: conf})
+	defer first.Close()
+	quiet := slog.New(slog.DiscardHandler)
+	for _, tt := range []struct {
+		name    string
+		tls     *tls.Config
+		servers int
+	}{{"the same authority", conf, 1}, {"another", selfSigned(t), 0}, {"none", nil, 0}} {
+		t.Run(tt.name, func(t *testing.T) {
+			b := start(t, embedded.Options{Addr: "127.0.0.1:0", Peers: []string{first.Addr()}, TLS: tt.tls, Logger: quiet})
+			defer b.Close()
+			if n := b.Servers(); n != tt.servers {
+				t.Errorf("%d other servers, want %d", n, tt.servers)
+			}
+		})
+	}
+}
+
+func selfSigned(t *testing.T) *tls.Config {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotAfter: time.Now().Add(time.Hour), IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign | x509.KeyUsageDigitalSignature,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cert, err := x509.ParseCertificate(der)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return &tls.Config{
+		Certificates: []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}},
+		RootCAs:      pool, ClientCAs: pool, ClientAuth: tls.RequireAndVerifyClientCert,
 	}
 }
