@@ -1,6 +1,7 @@
 package mooncore
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -56,6 +57,8 @@ func (s *Server) joinCluster() error {
 	return nil
 }
 
+var presencePrefix = []byte(`["presence",`)
+
 // receive handles a message of the broker.
 func (s *Server) receive(topic string, data []byte) {
 	if topic == s.siblings.topic {
@@ -78,6 +81,9 @@ func (s *Server) receive(topic string, data []byte) {
 	}
 	if p := s.poolNamed(name); p != nil {
 		s.deliver(p, tenant, channels, body)
+		if len(channels) == 1 && bytes.HasPrefix(body, presencePrefix) {
+			s.presence.heard(presenceKey{p, tenant, channels[0]})
+		}
 	}
 }
 

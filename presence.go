@@ -13,6 +13,9 @@ import (
 // presenceDelay is how long joins and leaves of a channel are collected into one event.
 const presenceDelay = 100 * time.Millisecond
 
+// presenceRefresh is how long other servers' events of a channel are collected before they are asked for its members.
+const presenceRefresh = 500 * time.Millisecond
+
 // presence tells the members of channels that ask for it who comes and goes.
 type presence struct {
 	server *Server
@@ -32,6 +35,9 @@ type presenceRoom struct {
 	conns   map[string]int      // by user
 	changed map[string]struct{} // users who came or went since the last event
 	telling bool                // an event is under way
+	asking  bool                // others will be known anew
+
+	others map[string]map[string]time.Time // who is there by other servers, and since when, as far as is known
 }
 
 func newPresence(s *Server) *presence {
@@ -120,14 +126,9 @@ type presenceEvent struct {
 // event returns the next event of a room. Whoever came and went since the last one is told as well: a member may have listed the
 // channel in between. Who is there by another server too, is told by that one, the one where they came first.
 func (p *presence) event(key presenceKey, room *presenceRoom) (presenceEvent, error) {
-	elsewhere, here := map[string]time.Time{}, map[string]time.Time{}
-	var err error
-	if p.server.siblings != nil {
-		var others []Member
-		others, err = p.server.siblings.members(p.server.background, key.pool.name, key.tenant, key.ch)
-		for _, m := range mergeMembers(others) {
-			elsewhere[m.User] = m.Since
-		}
+	others, err := p.ask(key)
+	here := map[string]time.Time{}
+	if len(others) > 0 {
 		for _, m := range key.pool.members(key.tenant, key.ch) {
 			here[m.User] = m.Since
 		}
@@ -135,8 +136,11 @@ func (p *presence) event(key presenceKey, room *presenceRoom) (presenceEvent, er
 	event := presenceEvent{key.ch.Name, []string{}, []string{}}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if err == nil {
+		room.others = others
+	}
 	for _, user := range slices.Sorted(maps.Keys(room.changed)) {
-		since, both := elsewhere[user]
+		since, both := room.elsewhere(user)
 		switch {
 		case room.conns[user] == 0 && !both:
 			event.Left = append(event.Left, user)
@@ -146,6 +150,82 @@ func (p *presence) event(key presenceKey, room *presenceRoom) (presenceEvent, er
 	}
 	clear(room.changed)
 	return event, err
+}
+
+// ask returns who is in a room by other servers: when each user came, by server.
+func (p *presence) ask(key presenceKey) (others map[string]map[string]time.Time, err error) {
+	if p.server.siblings == nil {
+		return nil, nil
+	}
+	answers, err := p.server.siblings.members(p.server.background, key.pool.name, key.tenant, key.ch)
+	if err != nil {
+		return nil, err
+	}
+	others = map[string]map[string]time.Time{}
+	for server, members := range answers {
+		users := map[string]time.Time{}
+		for _, m := range members {
+			users[m.User] = m.Since
+		}
+		others[server] = users
+	}
+	return others, nil
+}
+
+// elsewhere reports whether a user is there by another server, and since when.
+func (room *presenceRoom) elsewhere(user string) (since time.Time, ok bool) {
+	for _, users := range room.others {
+		if at, is := users[user]; is && (!ok || at.Before(since)) {
+			since, ok = at, true
+		}
+	}
+	return since, ok
+}
+
+// heard is called when a server told of a room: it is asked for its members a little later, so that they are known when it
+// ends. It must not block.
+func (p *presence) heard(key presenceKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	room := p.rooms[key]
+	if p.closed || room == nil || room.asking {
+		return
+	}
+	room.asking = true
+	time.AfterFunc(presenceRefresh, func() {
+		others, err := p.ask(key)
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		room.asking = false
+		if err == nil {
+			room.others = others
+		}
+	})
+}
+
+// ended tells the members on this server who left with another one that ended.
+func (p *presence) ended(server string) {
+	events := map[presenceKey]presenceEvent{}
+	p.mu.Lock()
+	for key, room := range p.rooms {
+		users := room.others[server]
+		delete(room.others, server)
+		event := presenceEvent{key.ch.Name, []string{}, []string{}}
+		for _, user := range slices.Sorted(maps.Keys(users)) {
+			if _, still := room.elsewhere(user); !still && room.conns[user] == 0 {
+				event.Left = append(event.Left, user)
+			}
+		}
+		if len(event.Left) > 0 && !p.closed {
+			events[key] = event
+		}
+	}
+	p.mu.Unlock()
+	for key, event := range events {
+		if body, err := eventJSON("presence", event); err == nil { // names have JSON
+			p.server.deliver(key.pool, key.tenant, []registry.Channel{key.ch}, body)
+		}
+	}
 }
 
 func (p *presence) close() {

@@ -3,7 +3,7 @@ package mooncore
 import (
 	"context"
 	"encoding/json"
-	"slices"
+	"maps"
 	"sync"
 	"time"
 
@@ -30,16 +30,21 @@ type siblings struct {
 	asked  chan controlMessage
 
 	mu    sync.Mutex
-	seen  map[string]time.Time // by id, the last beat
-	asks  map[uint64]*ask      // by round
+	seen  map[string]*sibling // by id
+	asks  map[uint64]*ask     // by round
 	round uint64
+}
+
+type sibling struct {
+	beat time.Time // the last one
+	mute bool      // did not answer in time since then
 }
 
 // An ask is a question that waits for answers.
 type ask struct {
-	open    map[string]bool // servers that are still to answer
-	done    chan struct{}   // closed when none is left
-	members []Member
+	open    map[string]bool     // servers that are still to answer
+	done    chan struct{}       // closed when none is left
+	members map[string][]Member // by server
 }
 
 // membersAnswer is what a server answers.
@@ -56,7 +61,7 @@ func newSiblings(s *Server) *siblings {
 	id := newID()
 	return &siblings{
 		server: s, id: id, topic: serverTopic(id), asked: make(chan controlMessage, maxAsked),
-		seen: map[string]time.Time{}, asks: map[uint64]*ask{},
+		seen: map[string]*sibling{}, asks: map[uint64]*ask{},
 	}
 }
 
@@ -69,6 +74,9 @@ func (b *siblings) run(ctx context.Context) {
 		select {
 		case <-ticker.C:
 			b.tell(ctx, controlMessage{Kind: controlBeat})
+			for _, server := range b.sweep() {
+				b.server.presence.ended(server)
+			}
 		case m := <-b.asked:
 			b.answer(ctx, m)
 		case <-ctx.Done():
@@ -100,10 +108,10 @@ func (b *siblings) heard(m controlMessage) {
 			a.answered(m.Server)
 		}
 	} else {
-		b.seen[m.Server] = time.Now()
+		b.seen[m.Server] = &sibling{beat: time.Now()}
 	}
 	b.mu.Unlock()
-	if m.Kind == controlMembers || m.Hello {
+	if m.Kind != controlBeat || m.Hello {
 		select {
 		case b.asked <- m:
 		default: // it waits in vain, and goes on
@@ -111,10 +119,32 @@ func (b *siblings) heard(m controlMessage) {
 	}
 }
 
-// answer answers a question, or the first beat of a server.
+// sweep forgets servers that are gone, and returns them.
+func (b *siblings) sweep() (gone []string) {
+	stats, ok := b.server.brokerStats()
+	away := ok && !stats.Up
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for server, s := range b.seen {
+		switch {
+		case away: // nobody is heard
+			s.beat = time.Now()
+		case time.Since(s.beat) > siblingGone:
+			delete(b.seen, server)
+			gone = append(gone, server)
+		}
+	}
+	return gone
+}
+
+// answer answers a question, or the first beat of a server, or handles its last one.
 func (b *siblings) answer(ctx context.Context, m controlMessage) {
-	if m.Hello {
+	switch {
+	case m.Hello:
 		b.tell(ctx, controlMessage{Kind: controlBeat})
+		return
+	case m.Kind == controlBye:
+		b.server.presence.ended(m.Server)
 		return
 	}
 	var members []Member
@@ -151,7 +181,7 @@ func (b *siblings) answered(data []byte) {
 	if a == nil || !a.open[m.Server] {
 		return
 	}
-	a.members = append(a.members, m.Members...)
+	a.members[m.Server] = append(a.members[m.Server], m.Members...)
 	if !m.More {
 		a.answered(m.Server)
 	}
@@ -168,8 +198,8 @@ func (a *ask) answered(server string) {
 	}
 }
 
-// members asks the other servers who is in a channel.
-func (b *siblings) members(ctx context.Context, pool, tenant string, ch registry.Channel) ([]Member, error) {
+// members asks the other servers who is in a channel, and returns that by server.
+func (b *siblings) members(ctx context.Context, pool, tenant string, ch registry.Channel) (map[string][]Member, error) {
 	round, a, servers := b.ask()
 	defer b.forget(round)
 	if servers == 0 {
@@ -190,20 +220,21 @@ func (b *siblings) members(ctx context.Context, pool, tenant string, ch registry
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for server := range a.open {
-		delete(b.seen, server) // until its next beat
+		delete(a.members, server) // half an answer
+		if s := b.seen[server]; s != nil {
+			s.mute = true
+		}
 	}
-	return slices.Clone(a.members), nil
+	return maps.Clone(a.members), nil
 }
 
 // ask begins a round of the servers that are there.
 func (b *siblings) ask() (round uint64, a *ask, servers int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a = &ask{open: map[string]bool{}, done: make(chan struct{})}
-	for server, at := range b.seen {
-		if time.Since(at) > siblingGone {
-			delete(b.seen, server)
-		} else {
+	a = &ask{open: map[string]bool{}, done: make(chan struct{}), members: map[string][]Member{}}
+	for server, s := range b.seen {
+		if !s.mute && time.Since(s.beat) <= siblingGone {
 			a.open[server] = true
 		}
 	}

@@ -187,3 +187,59 @@ func TestPresenceOfAllServers(t *testing.T) {
 		}
 	})
 }
+
+// Who was on a server that ended, in whatever way, is told to have left, and only who is nowhere else.
+func TestPresenceWhenAServerEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(t *testing.T, srv *mooncoretest.Server, b *mortalBroker)
+		most time.Duration
+	}{
+		{"it is stopped", func(t *testing.T, srv *mooncoretest.Server, _ *mortalBroker) {
+			if err := srv.Shutdown(t.Context()); err != nil {
+				t.Error(err)
+			}
+		}, time.Second},
+		{"it dies", func(_ *testing.T, _ *mooncoretest.Server, b *mortalBroker) { b.dead.Store(true) }, 7 * time.Second},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				local := pubsub.NewLocal()
+				cfg := withTokens()
+				cfg.Routers[0].Channels = []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated, Presence: true}}
+				var servers []*mooncoretest.Server
+				var brokers []*mortalBroker
+				for range 3 {
+					b := &mortalBroker{sharedBroker: sharedBroker{Local: local}}
+					cfg.Broker = b
+					brokers, servers = append(brokers, b), append(servers, mooncoretest.New(t, cfg))
+				}
+				synctest.Wait()
+				conns := map[string]*mooncoretest.Conn{}
+				for _, at := range []struct {
+					server int
+					user   string
+				}{{0, "watcher"}, {1, "ann"}, {1, "bob"}, {1, "cat"}, {2, "ann"}, {0, "bob"}} {
+					conn := servers[at.server].As(mooncore.Identity{User: at.user, Tenant: "t"}).Dial()
+					conn.Join("a")
+					conns[at.user] = conn
+					time.Sleep(time.Second)
+				}
+				var got struct{ Joined, Left []string }
+				for _, user := range []string{"watcher", "ann", "bob", "cat"} {
+					if conns["watcher"].Expect("presence", &got); !slices.Equal(got.Joined, []string{user}) || len(got.Left) > 0 {
+						t.Errorf("joined %q, left %q, want %q to join", got.Joined, got.Left, user)
+					}
+				}
+				start := time.Now()
+				tt.end(t, servers[1], brokers[1])
+				conns["watcher"].Expect("presence", &got)
+				if !slices.Equal(got.Left, []string{"cat"}) || len(got.Joined) > 0 || time.Since(start) > tt.most {
+					t.Errorf("after %v: joined %q, left %q, want cat to leave within %v", time.Since(start), got.Joined, got.Left, tt.most)
+				}
+				time.Sleep(10 * time.Second)
+				conns["watcher"].ExpectNothing()
+			})
+		})
+	}
+}
