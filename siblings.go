@@ -103,7 +103,7 @@ func (b *siblings) heard(m controlMessage) {
 	}
 	b.mu.Lock()
 	if m.Kind == controlBye {
-		delete(b.seen, m.Server)
+		b.seen[m.Server] = &sibling{mute: true} // sweep finds it
 		for _, a := range b.asks {
 			a.answered(m.Server)
 		}
@@ -111,7 +111,7 @@ func (b *siblings) heard(m controlMessage) {
 		b.seen[m.Server] = &sibling{beat: time.Now()}
 	}
 	b.mu.Unlock()
-	if m.Kind != controlBeat || m.Hello {
+	if m.Kind == controlMembers || m.Hello {
 		select {
 		case b.asked <- m:
 		default: // it waits in vain, and goes on
@@ -137,14 +137,10 @@ func (b *siblings) sweep() (gone []string) {
 	return gone
 }
 
-// answer answers a question, or the first beat of a server, or handles its last one.
+// answer answers a question, or the first beat of a server.
 func (b *siblings) answer(ctx context.Context, m controlMessage) {
-	switch {
-	case m.Hello:
+	if m.Hello {
 		b.tell(ctx, controlMessage{Kind: controlBeat})
-		return
-	case m.Kind == controlBye:
-		b.server.presence.ended(m.Server)
 		return
 	}
 	var members []Member

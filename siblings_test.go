@@ -199,7 +199,7 @@ func TestPresenceWhenAServerEnds(t *testing.T) {
 			if err := srv.Shutdown(t.Context()); err != nil {
 				t.Error(err)
 			}
-		}, time.Second},
+		}, 2 * time.Second},
 		{"it dies", func(_ *testing.T, _ *mooncoretest.Server, b *mortalBroker) { b.dead.Store(true) }, 7 * time.Second},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
