@@ -347,6 +347,11 @@ func TestAgentReadsTheLog(t *testing.T) {
 	if got := use[page](t, session, "read_logs", `{}`); len(got.Entries) != 0 || got.Kept != 0 {
 		t.Errorf("after clear_logs: %+v", got)
 	}
+	// What an agent does to the program is in the program's log; what it only reads is not.
+	if log := s.log.String(); strings.Contains(log, "action=read_logs") || !strings.Contains(log, `msg="developer tools: call" action=login`) ||
+		!strings.Contains(log, `msg="developer tools: log cleared"`) {
+		t.Errorf("the program's log:\n%s", log)
+	}
 }
 
 func TestAgentAndConnections(t *testing.T) {

@@ -77,7 +77,7 @@ func run(t testing.TB, name string, args ...string) ([]byte, error) {
 		}
 		t.Skipf("no MCP clients to test with: run npm ci in internal/mcptest: %v", err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	cmd := exec.CommandContext(ctx, path, args...)
 	home := t.TempDir() // the inspector keeps files there
