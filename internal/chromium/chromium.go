@@ -48,14 +48,14 @@ func Start(t testing.TB) *Browser {
 		t.Fatal(err)
 	}
 	ended := make(chan struct{})
-	go func() { cmd.Wait(); close(ended) }()
+	go func() { _ = cmd.Wait(); close(ended) }()
 	b := &Browser{t: t, faults: map[string][]string{}}
 	t.Cleanup(func() {
 		if b.socket != nil {
-			wsjson.Write(context.Background(), b.socket, values{"id": 0, "method": "Browser.close"})
+			_ = wsjson.Write(context.Background(), b.socket, values{"id": 0, "method": "Browser.close"})
 			defer b.socket.CloseNow()
 		}
-		defer time.AfterFunc(10*time.Second, func() { cmd.Process.Kill() }).Stop()
+		defer time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() }).Stop()
 		<-ended
 	})
 	for start := time.Now(); b.socket == nil; { // the browser writes its port and path to a file once it listens
