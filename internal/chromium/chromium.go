@@ -160,6 +160,8 @@ func (b *Browser) Open(url string) *Page {
 	for _, domain := range []string{"Runtime", "Log"} {
 		p.do(domain+".enable", values{}, nil)
 	}
+	const report = `addEventListener('securitypolicyviolation', (e) => console.error('Content-Security-Policy', e.violatedDirective, e.blockedURI))`
+	p.do("Page.addScriptToEvaluateOnNewDocument", values{"source": report}, nil) // the log leaves some out
 	p.do("Emulation.setFocusEmulationEnabled", values{"enabled": true}, nil)
 	p.Go(url)
 	return p
