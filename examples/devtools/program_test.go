@@ -22,9 +22,20 @@ import (
 	"github.com/coder/websocket/wsjson"
 
 	"github.com/mooncore/mooncore/internal/leaktest"
+	"github.com/mooncore/mooncore/internal/race"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
+
+// TestDevToolsNeedTheFlag also links the program into the test binary, so that go test runs the others again when it changes.
+func TestDevToolsNeedTheFlag(t *testing.T) {
+	for value, want := range map[string]bool{"": false, "1": false, "true": true} {
+		t.Setenv("DEV_FLAG", value)
+		if got := config().DevTools; got != want {
+			t.Errorf("DEV_FLAG=%q: Config.DevTools is %v", value, got)
+		}
+	}
+}
 
 const secret = "a secret of the tests, forty characters.."
 
@@ -38,11 +49,15 @@ type program struct {
 	ended   chan error
 }
 
-// build builds the program and returns its path.
+// build builds the program and returns its path. It looks for races if the test does.
 func build(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "devtools")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-o", path, ".").CombinedOutput(); err != nil {
+	args := []string{"build", "-trimpath", "-o", path}
+	if race.Enabled {
+		args = append(args, "-race")
+	}
+	if out, err := exec.CommandContext(t.Context(), "go", append(args, ".")...).CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
 	return path
