@@ -146,6 +146,15 @@ func TestDashboardInABrowser(t *testing.T) {
 		w.Wait(has(".detail h2", "login"))
 		w.Wait(has(".detail .facts", "dashboard"))
 	})
+	step("a user whose name is being typed is not anonymous", func(_ *testing.T, w *chromium.Page) {
+		show(w, "actions//who")
+		fill(w, "User", "Alan")
+		w.Eval("document.activeElement.select()")
+		w.Press("Backspace")
+		w.Wait("document.activeElement.value === '' && document.querySelector('.run-bar .primary').disabled")
+		w.Type("Ada")
+		w.Wait("location.hash.includes('as=Ada') && !document.querySelector('.run-bar .primary').disabled")
+	})
 	step("watch a call arrive", func(t *testing.T, w *chromium.Page) {
 		show(w, "log?action=history")
 		w.Wait(has(".log-list", "No call matches"))

@@ -221,7 +221,7 @@ func (p *Page) Type(text string) {
 	p.do("Input.insertText", values{"text": text}, nil)
 }
 
-// Press presses a key: a letter, another character, "Enter" or "Escape".
+// Press presses a key: a letter, another character, "Enter", "Escape" or "Backspace".
 func (p *Page) Press(key string) {
 	p.t.Helper()
 	down := values{"type": "keyDown", "key": key}
@@ -230,6 +230,8 @@ func (p *Page) Press(key string) {
 		down["text"], down["windowsVirtualKeyCode"] = "\r", 13
 	case "Escape":
 		down["windowsVirtualKeyCode"] = 27
+	case "Backspace":
+		down["windowsVirtualKeyCode"] = 8
 	default:
 		down["text"] = key
 	}

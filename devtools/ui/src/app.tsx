@@ -6,7 +6,7 @@ import type { Session } from './api.ts';
 import { loadSession, logOut, session } from './client.ts';
 import { helpOpen, keysOff, setKeysOff, useEscape, views } from './keys.ts';
 import { Icon } from './parts/icon.tsx';
-import { Announcer, Button, Choice, Dialog, Empty, Failure, Tag, Waiting } from './parts/ui.tsx';
+import { Announcer, announce, Button, Choice, Dialog, Empty, Failure, Tag, Waiting } from './parts/ui.tsx';
 import { link, route } from './router.ts';
 import { streamState } from './stream.ts';
 import { setTheme, theme } from './theme.ts';
@@ -91,7 +91,7 @@ function Frame({ session: { features, program, environment } }: { session: Sessi
           <Button kind="quiet" icon="help" iconOnly onClick={() => (helpOpen.value = true)}>
             Keys and help
           </Button>
-          <Button kind="quiet" icon="out" iconOnly onClick={() => logOut().catch(() => {})}>
+          <Button kind="quiet" icon="out" iconOnly onClick={() => logOut().catch((error: Error) => announce(error.message))}>
             Log out
           </Button>
         </div>

@@ -25,11 +25,12 @@ function decode(part: string): string {
   }
 }
 
-/** The link to a view. Parameters that are empty or undefined are left out. */
+/** The link to a view. Parameters that are empty or undefined are left out, but for `as`: a user whose name is being typed is not
+ * anonymous. */
 export function link(path: string[], query: Record<string, string | undefined> = {}): string {
   const params = new URLSearchParams();
   for (const [key, value] of Object.entries(query)) {
-    if (value) params.set(key, value);
+    if (value || (value === '' && key === 'as')) params.set(key, value);
   }
   const text = params.toString();
   return `#/${path.map(encodeURIComponent).join('/')}${text ? `?${text}` : ''}`;

@@ -91,7 +91,7 @@ function lost(): void {
   retry = setTimeout(async () => {
     try {
       await loadSession(); // an EventSource does not tell the status
-      if (session.peek()) open();
+      if (session.peek() && !source) open();
     } catch {
       lost();
     }

@@ -19,6 +19,7 @@ test('addresses are read back as they were made', () => {
   assert.deepEqual(parse('#/log?code='), { path: ['log'], query: { code: '' } });
   assert.deepEqual(parse('#/%E0%A4%A'), { path: ['%E0%A4%A'], query: {} }, 'a broken escape');
   assert.equal(link(['log'], { code: '', user: undefined }), '#/log');
+  assert.equal(link(['actions', 'a', 'b'], { as: '' }), '#/actions/a/b?as=');
 });
 
 test('links of guides stay in their directory', () => {

@@ -128,6 +128,7 @@ function Details({ conn: c }: { conn: ConnDetail }) {
 }
 
 const maxFrames = 1000;
+const maxShown = 300;
 
 function Frames({ id, live }: { id: string; live: boolean }) {
   const frames = useLoad<{ frames: Frame[] }>(`conns/${encodeURIComponent(id)}/frames`);
@@ -158,9 +159,10 @@ function Frames({ id, live }: { id: string; live: boolean }) {
           if (found.length === 0) return <Empty title={all.length ? 'No frame matches' : 'No frame yet'}>{live && (watching ? 'Frames are recorded from now on. They appear here as they come and go, the newest first.' : 'Connecting…')}</Empty>;
           return (
             <ol class="frames" aria-label="Frames, the newest first" data-testid="frames">
-              {found.slice(0, 300).map((f) => (
+              {found.slice(0, maxShown).map((f) => (
                 <FrameRow key={f.seq} frame={f} />
               ))}
+              {found.length > maxShown && <li class="hint">The newest {maxShown} are shown.</li>}
             </ol>
           );
         }}

@@ -1,6 +1,6 @@
 // The program's Markdown files. A guide is data: elements are made from it, no HTML is taken over.
 import type { ComponentChildren } from 'preact';
-import { useState } from 'preact/hooks';
+import { useEffect, useState } from 'preact/hooks';
 import type { Block, Catalogue, Guide, GuideEntry, Inline, RunResult } from '../api.ts';
 import { postText } from '../client.ts';
 import { callIn, guideLink } from '../lib/guides.ts';
@@ -48,6 +48,11 @@ const encodePath = (path: string) => path.split('/').map(encodeURIComponent).joi
 
 function GuideText({ path }: { path: string }) {
   const guide = useLoad<Guide>(`guides/${encodePath(path)}`);
+  const { at } = route.value.query;
+  const there = guide.data !== undefined;
+  useEffect(() => {
+    if (there && at) document.getElementById(`guide-${at}`)?.scrollIntoView();
+  }, [there, at]);
   return <Ready of={guide}>{(g) => <article class="guide">{blocks(g.blocks, path)}</article>}</Ready>;
 }
 
@@ -141,14 +146,7 @@ function InlineView({ part, path }: { part: Inline; path: string }) {
           </a>
         );
       }
-      if (to.id && to.path === path) {
-        return (
-          <a href={link(['guides', ...path.split('/')])} onClick={(event) => { event.preventDefault(); document.getElementById(`guide-${to.id}`)?.scrollIntoView(); }}>
-            {inlines(part.content, path)}
-          </a>
-        );
-      }
-      return <a href={link(['guides', ...to.path!.split('/')])}>{inlines(part.content, path)}</a>;
+      return <a href={link(['guides', ...to.path!.split('/')], { at: to.id })}>{inlines(part.content, path)}</a>;
     }
   }
 }

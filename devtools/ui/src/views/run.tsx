@@ -120,7 +120,7 @@ export function Run({ app, action, url }: { app: App; action: Action; url: strin
           ]}
           onChange={(t) => setQuery({ transport: t === 'http' ? undefined : t })}
         />
-        <Button kind="primary" type="submit" icon="play" disabled={task.busy || !parsed.ok} title="Ctrl Enter">
+        <Button kind="primary" type="submit" icon="play" disabled={task.busy || !parsed.ok || identity?.user === ''} title="Ctrl Enter">
           {task.busy ? 'Running…' : 'Run'}
         </Button>
         <span class="row copies" role="group" aria-label="Copy the call">
