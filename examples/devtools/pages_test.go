@@ -39,6 +39,16 @@ func TestEveryViewIsAccessible(t *testing.T) {
 	ada := p.enter("Ada")
 	ada.send(map[string]any{"action": "say", "room": "room-general", "text": "Hello", "rayid": 1})
 	p.enter("Bob")
+	stranger := b.Open(p.tools)
+	stranger.Wait("document.activeElement?.name === 'secret'")
+	stranger.Eval(checker + "; null")
+	for _, colors := range []string{"light", "dark"} {
+		stranger.PreferColors(colors)
+		if got := stranger.Eval(runAxe); got != "" {
+			t.Errorf("the login, %s: %v", colors, got)
+		}
+	}
+
 	w := logIn(b, p, "overview")
 	w.Eval(checker + "; null")
 	w.Faults() // those of the checker are not the page's
@@ -62,6 +72,14 @@ func TestEveryViewIsAccessible(t *testing.T) {
 					}
 					if got := w.Eval(runAxe); got != "" {
 						t.Errorf("%v", got)
+					}
+					if v.name == "connections" { // with a dialog
+						click(w, "button", "Publish")
+						w.Wait("!!document.querySelector('dialog[open]')")
+						if got := w.Eval(runAxe); got != "" {
+							t.Errorf("the dialog: %v", got)
+						}
+						click(w, "dialog button", "Close")
 					}
 					const tooWide = "[...document.querySelectorAll('html, main, .split-detail, .guide')].some((e) => e.scrollWidth > e.clientWidth)"
 					if w.Eval(tooWide) == true {
