@@ -21,6 +21,7 @@ import (
 type settings struct {
 	databaseURL    string         // DATABASE_URL, or the content of the file DATABASE_URL_FILE
 	databaseConns  int            // DATABASE_CONNS
+	redisURL       string         // REDIS_URL, or the content of the file REDIS_URL_FILE
 	trustedProxies []netip.Prefix // TRUSTED_PROXIES
 	hosts          []string       // HOSTS
 	innerAddr      string         // INNER_ADDR
@@ -29,14 +30,14 @@ type settings struct {
 
 // readSettings reads the environment. Its error names every variable that is wrong, and no value that may be secret.
 func readSettings() (settings, error) {
-	s := settings{databaseURL: os.Getenv("DATABASE_URL"), databaseConns: 10, innerAddr: os.Getenv("INNER_ADDR")}
+	s := settings{databaseConns: 10, innerAddr: os.Getenv("INNER_ADDR")}
+	var err error
 	var errs []error
-	if name := os.Getenv("DATABASE_URL_FILE"); name != "" {
-		content, err := os.ReadFile(name)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("DATABASE_URL_FILE: %w", err))
-		}
-		s.databaseURL = strings.TrimSpace(string(content))
+	if s.databaseURL, err = secret("DATABASE_URL"); err != nil {
+		errs = append(errs, err)
+	}
+	if s.redisURL, err = secret("REDIS_URL"); err != nil {
+		errs = append(errs, err)
 	}
 	if v := os.Getenv("DATABASE_CONNS"); v != "" {
 		n, err := strconv.Atoi(v)
@@ -67,6 +68,19 @@ func readSettings() (settings, error) {
 		errs = append(errs, fmt.Errorf(`DEMO_LOGIN: %q is neither "true" nor "false"`, v))
 	}
 	return s, errors.Join(errs...)
+}
+
+// secret reads a variable, or the file that the one with _FILE names.
+func secret(name string) (string, error) {
+	file := os.Getenv(name + "_FILE")
+	if file == "" {
+		return os.Getenv(name), nil
+	}
+	content, err := os.ReadFile(file)
+	if err != nil {
+		return "", fmt.Errorf("%s_FILE: %w", name, err)
+	}
+	return strings.TrimSpace(string(content)), nil
 }
 
 // list reads a variable whose values are separated by commas.

@@ -7,6 +7,7 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/mooncore/mooncore v0.0.0
 	github.com/mooncore/mooncore/metrics v0.0.0
+	github.com/mooncore/mooncore/pubsub/redisbroker v0.0.0
 	github.com/pressly/goose/v3 v3.30.0
 	github.com/prometheus/client_golang v1.25.0
 	modernc.org/sqlite v1.62.0
@@ -28,6 +29,7 @@ require (
 	github.com/prometheus/client_model v0.6.3 // indirect
 	github.com/prometheus/common v0.72.0 // indirect
 	github.com/prometheus/procfs v0.23.0 // indirect
+	github.com/redis/rueidis v1.0.79 // indirect
 	github.com/remyoudompheng/bigfft v0.0.0-20230129092748-24d4a6f8daec // indirect
 	github.com/rs/cors v1.11.1 // indirect
 	github.com/sethvargo/go-retry v0.5.0 // indirect
@@ -45,4 +47,5 @@ require (
 replace (
 	github.com/mooncore/mooncore => ../..
 	github.com/mooncore/mooncore/metrics => ../../metrics
+	github.com/mooncore/mooncore/pubsub/redisbroker => ../../pubsub/redisbroker
 )

@@ -19,6 +19,7 @@ import (
 	"time"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/pubsub/redisbroker"
 )
 
 const usage = `Usage: production [command]
@@ -66,29 +67,34 @@ func run(args []string, out io.Writer) error {
 
 // serve runs the server until SIGTERM, and drains it.
 func serve() error {
-	cfg, store, err := setup()
+	cfg, s, store, err := setup()
 	if err != nil {
 		return err
+	}
+	if s.redisURL != "" {
+		broker, err := redisbroker.Connect(s.redisURL)
+		if err != nil {
+			return errors.Join(fmt.Errorf("REDIS_URL: %w", err), store.Close())
+		}
+		cfg.Broker = broker // the server closes it
 	}
 	cfg.Logger.Info("starting", "version", version(), "database", store.dialect)
 	return errors.Join(mooncore.Run(cfg), store.Close())
 }
 
 // setup makes everything from the environment. The caller closes the store.
-func setup() (mooncore.Config, *store, error) {
+func setup() (cfg mooncore.Config, s settings, st *store, err error) {
 	log, err := newLogger()
 	if err != nil {
-		return mooncore.Config{}, nil, err
+		return cfg, s, nil, err
 	}
-	s, err := readSettings()
-	if err != nil {
-		return mooncore.Config{}, nil, fmt.Errorf("the environment has faults:\n%w", err)
+	if s, err = readSettings(); err != nil {
+		return cfg, s, nil, fmt.Errorf("the environment has faults:\n%w", err)
 	}
-	store, err := openStore(s.databaseURL, sqliteFile, s.databaseConns)
-	if err != nil {
-		return mooncore.Config{}, nil, err
+	if st, err = openStore(s.databaseURL, sqliteFile, s.databaseConns); err != nil {
+		return cfg, s, nil, err
 	}
-	return newConfig(s, store, log), store, nil
+	return newConfig(s, st, log), s, st, nil
 }
 
 // health is for containers, which have neither a shell nor curl: it asks /livez, since who restarts what is unhealthy must not do
@@ -139,7 +145,7 @@ func token(args []string, out io.Writer) error {
 	case id.User == "" || id.Tenant == "":
 		return errors.New("token needs -user and -tenant")
 	}
-	cfg, store, err := setup()
+	cfg, _, store, err := setup()
 	if err != nil {
 		return err
 	}

@@ -167,6 +167,8 @@ func TestWrongEnvironments(t *testing.T) {
 		{"proxies", []string{"TRUSTED_PROXIES=10.0.0.0/8, proxy.example"}, `TRUSTED_PROXIES: "proxy.example"`},
 		{"hosts", []string{"HOSTS=a.example:b"}, `Hosts[0]: "a.example:b"`},
 		{"inner", []string{"INNER_ADDR=4001"}, `Inner: "4001"`},
+		{"redis", []string{"REDIS_URL=http://u:canary@host"}, "REDIS_URL: "},
+		{"redis by a file that is none", []string{"REDIS_URL_FILE=nowhere"}, "REDIS_URL_FILE: open nowhere"},
 		{"several", []string{"DATABASE_CONNS=x", "DEMO_LOGIN=x"}, "DATABASE_CONNS: \"x\" is no number above 0\nDEMO_LOGIN:"},
 	}
 	for _, tt := range tests {
@@ -257,6 +259,62 @@ func TestMetricsAreOnTheInnerListenerAlone(t *testing.T) {
 		t.Errorf("on the outer listener /metrics is %d", status)
 	}
 	http.DefaultClient.CloseIdleConnections()
+}
+
+func TestEventsReachTheWindowsOfOtherServers(t *testing.T) {
+	path, err := exec.LookPath("redis-server")
+	if err != nil {
+		if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
+			t.Fatalf("MOONCORE_TEST_REQUIRE=all, but there is no Redis: %v", err)
+		}
+		t.Skipf("no Redis to test with: %v", err)
+	}
+	addr := freeAddr(t)
+	_, port, _ := net.SplitHostPort(addr)
+	redis := exec.Command(path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
+	if err := redis.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { redis.Process.Kill(); redis.Wait() })
+	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // real time: a process starts
+		c, err := net.Dial("tcp", addr)
+		if err == nil {
+			c.Close()
+			break
+		}
+		if time.Now().After(end) {
+			t.Fatalf("Redis does not listen: %v", err)
+		}
+	}
+	env := []string{"REDIS_URL=redis://" + addr, "JWT_PRIVATE_KEY=" + newKey(t)}
+	here, there := serveProcess(t, env...), serveProcess(t, env...)
+	auth := http.Header{"Authorization": {"Bearer " + here.token(t, "ada")}, "Content-Type": {"application/json"}}
+
+	ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+	defer cancel()
+	window, _, err := websocket.Dial(ctx, there.base+"/ws", &websocket.DialOptions{HTTPHeader: auth})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer window.CloseNow()
+	var frame []json.RawMessage
+	if err := errors.Join(wsjson.Write(ctx, window, []string{"join", channel}), wsjson.Read(ctx, window, &frame)); err != nil {
+		t.Fatal(err)
+	}
+	r, err := http.NewRequestWithContext(ctx, "POST", here.base+"/run/task.create", strings.NewReader(`{"title":"Milk"}`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header = auth
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp.Body.Close()
+	http.DefaultClient.CloseIdleConnections()
+	if err := wsjson.Read(ctx, window, &frame); err != nil || string(frame[0]) != `"task-created"` || !strings.Contains(string(frame[1]), `"title":"Milk"`) {
+		t.Errorf("the other server's window got %s (%v; the call: %s)", frame, err, resp.Status)
+	}
 }
 
 // stopUnderLoad sends SIGTERM while clients create tasks by HTTP and by WebSocket, and compares what they were answered with

@@ -91,4 +91,5 @@ replace (
 	github.com/mooncore/mooncore => ../../../..
 	github.com/mooncore/mooncore/examples/production => ../..
 	github.com/mooncore/mooncore/metrics => ../../../../metrics
+	github.com/mooncore/mooncore/pubsub/redisbroker => ../../../../pubsub/redisbroker
 )
