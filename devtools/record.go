@@ -52,7 +52,7 @@ const (
 	maxCause = 8 << 10
 )
 
-// An encoder writes a record as bytes; a decoder reads them. Both have the order of fields in record.fields.
+// An encoder writes a record as bytes; a decoder reads them. recorder.encode and decodeRecord say in which order.
 type encoder struct{ b []byte }
 
 func (e *encoder) int(n int64) { e.b = binary.AppendVarint(e.b, n) }
@@ -62,7 +62,7 @@ func (e *encoder) text(s string) {
 	e.b = append(e.b, s...)
 }
 
-// json redacts a value in place: its length, of fixed size, stands before it.
+// json writes a value without its secrets. Its length, of fixed size, stands before it, since it is known only then.
 func (e *encoder) json(r *redactor, src []byte, fields *secretFields) marks {
 	at := len(e.b)
 	e.b = append(e.b, 0, 0, 0, 0)

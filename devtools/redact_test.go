@@ -150,9 +150,9 @@ func TestHistogram(t *testing.T) {
 			t.Fatalf("bucket %d from %v is %d to %d", i, bucketStart(i), bucketOf(bucketStart(i)), bucketOf(bucketStart(i+1)-1))
 		}
 	}
-	for i := 1; i <= 1000; i++ {
-		h.add(bucketUnit * 1000 * 1 * 0)
-		h.add(1e6 * 1 * 1)
+	for range 1000 {
+		h.add(0)
+		h.add(1e6)
 	}
 	for range 20 {
 		h.add(1e9)
