@@ -1,7 +1,7 @@
 //go:build unix
 
 // Doccheck tries what the documentation says. In each Markdown file that it is given, it compiles the Go code, runs the
-// commands and compares what they print, and looks for the files that links name. It is run at the root of the repository:
+// commands and compares what they print, and looks for the files and headings that links name. It is run at the root of the repository:
 //
 //	go run ./internal/doccheck README.md docs/*.md
 //
@@ -136,19 +136,49 @@ func parse(name, text string) (*document, error) {
 	return d, nil
 }
 
-var link = regexp.MustCompile(`\]\(([^)#\s]+)(?:#[^)]*)?\)`)
+var (
+	link    = regexp.MustCompile(`\]\(([^)#\s]*)(?:#([^)\s]*))?\)`)
+	heading = regexp.MustCompile(`(?m)^#+ (.+)$`)
+	markup  = regexp.MustCompile(`\]\([^)]*\)|[^\p{L}\p{N}_\- ]`) // what an anchor leaves out
+)
 
-// checkLinks looks for the files that a document links to.
+// checkLinks looks for the files and headings that a document links to.
 func checkLinks(root string, d *document) (faults []string) {
 	for _, m := range link.FindAllStringSubmatch(d.text, -1) {
 		if strings.Contains(m[1], "://") || strings.HasPrefix(m[1], "mailto:") {
 			continue
 		}
-		if _, err := os.Stat(filepath.Join(root, filepath.Dir(d.name), m[1])); err != nil {
-			faults = append(faults, fmt.Sprintf("%s: links to %s, which is not there", d.name, m[1]))
+		target := d.name
+		if m[1] != "" {
+			target = filepath.Join(filepath.Dir(d.name), m[1])
+		}
+		_, err := os.Stat(filepath.Join(root, target))
+		if err == nil && m[2] != "" && filepath.Ext(target) == ".md" {
+			err = findHeading(root, target, m[2])
+		}
+		if err != nil {
+			faults = append(faults, fmt.Sprintf("%s: links to %s, which is not there", d.name, strings.Trim(m[0], "]()")))
 		}
 	}
 	return faults
+}
+
+// findHeading fails if no heading of a document has the anchor, as GitHub makes it of the text.
+func findHeading(root, name, anchor string) error {
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		return err
+	}
+	d, err := parse(name, string(text))
+	if err != nil {
+		return err
+	}
+	for _, m := range heading.FindAllStringSubmatch(d.text, -1) {
+		if strings.ReplaceAll(strings.ToLower(markup.ReplaceAllString(m[1], "")), " ", "-") == anchor {
+			return nil
+		}
+	}
+	return fmt.Errorf("%s has no heading #%s", name, anchor)
 }
 
 // checkCopies compares blocks that stand for a file with it.
