@@ -219,7 +219,7 @@ func hasAudience(raw []byte) bool {
 }
 
 // checkName refuses what could make two names look alike or break a line of a log: control characters and those that turn the
-// direction of writing (THREATS.md row 21).
+// direction of writing.
 func checkName(s string) error {
 	if !utf8.ValidString(s) {
 		return errors.New("invalid UTF-8")

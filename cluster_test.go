@@ -171,7 +171,7 @@ func (b *lossyBroker) Subscribe(ctx context.Context, topic string, deliver func(
 	return b.Local.Subscribe(ctx, topic, deliver, lost)
 }
 
-// THREATS row 15: a gap is never silent. Who may have missed an event has to come back; others stay.
+// A gap is never silent. Who may have missed an event has to come back; others stay.
 func TestLostEventsCloseConnections(t *testing.T) {
 	broker := &lossyBroker{Local: pubsub.NewLocal(), lost: map[string]func(){}}
 	cfg := withTokens()

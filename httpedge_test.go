@@ -21,7 +21,7 @@ import (
 	"github.com/mooncore/mooncore"
 )
 
-// THREATS rows 10 and 11: who may call and connect from where, through the real server.
+// Who may call and connect from where, through the real server.
 func TestHostAndOriginMatrix(t *testing.T) {
 	srv := serve(t, mooncore.Config{
 		Hosts: []string{"app.example"}, Origins: []string{"https://front.example"}, Routers: catalogue(returning("whoami", whoami)),
@@ -91,7 +91,6 @@ func TestForeignFormsAreRefused(t *testing.T) {
 	}
 }
 
-// THREATS row 35.
 func TestPreflight(t *testing.T) {
 	for _, test := range []struct {
 		name    string
@@ -125,7 +124,7 @@ func TestPreflight(t *testing.T) {
 	}
 }
 
-// THREATS row 31: a client can't choose its address.
+// A client can't choose its address.
 func TestClientAddressBehindProxies(t *testing.T) {
 	addr := returning("addr", func(ctx context.Context) (string, error) { return mooncore.RequestFrom(ctx).RemoteAddr.String(), nil })
 	trusted := []netip.Prefix{netip.MustParsePrefix("127.0.0.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("fd00::/8")}

@@ -24,7 +24,7 @@ import (
 	"github.com/mooncore/mooncore/ws"
 )
 
-// Timeouts of the listeners that Run opens. THREATS: a peer that sends its request slowly holds nothing for long.
+// Timeouts of the listeners that Run opens: a peer that sends its request slowly holds nothing for long.
 const (
 	headerTimeout  = 5 * time.Second
 	keepAlive      = 60 * time.Second

@@ -308,7 +308,7 @@ func asClose(err error, e *websocket.CloseError) (ok bool) {
 	return ok
 }
 
-// THREATS row 8: every call that the server read is answered, exactly once. A call that its client sent and that got no answer
+// Every call that the server read is answered, exactly once. A call that its client sent and that got no answer
 // was still on its way when the close frame was queued: the server has not read it.
 func TestSIGTERMUnderLoadLosesNoAnswer(t *testing.T) {
 	for run := range 5 {
@@ -645,7 +645,7 @@ func TestShutdownReturnsWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-// THREATS row 8: peers that never answer the close frame are not waited for one after another.
+// Peers that never answer the close frame are not waited for one after another.
 func TestMutePeersDoNotDelayShutdown(t *testing.T) {
 	srv := serve(t, mooncore.Config{Routers: catalogue()})
 	const peers = 200

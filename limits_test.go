@@ -40,7 +40,7 @@ func dribble(conn net.Conn, text string) (answer string, took time.Duration) {
 	return string(b), took
 }
 
-// THREATS row 18: who sends slowly holds a connection for seconds, and nobody up.
+// Who sends slowly holds a connection for seconds, and nobody up.
 func TestSlowloris(t *testing.T) {
 	const post = "POST /run/whoami HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
 	filler := strings.Repeat("X-Filler: 0123456789\r\n", 20)
@@ -142,7 +142,7 @@ func TestLargeHeadersAreRefused(t *testing.T) {
 	}
 }
 
-// THREATS row 19: with few descriptors the server refuses, lives, and recovers.
+// With few descriptors the server refuses, lives, and recovers.
 func TestFewDescriptors(t *testing.T) {
 	shell, err := exec.LookPath("sh")
 	if err != nil {
@@ -225,7 +225,7 @@ func TestNoDescriptors(t *testing.T) {
 	}
 }
 
-// THREATS row 20: strangers may wait only so long, and only so many of them.
+// Strangers may wait only so long, and only so many of them.
 func TestParkedStrangers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := withTokens()
@@ -320,7 +320,7 @@ func TestFailedTokensCloseTheConnection(t *testing.T) {
 	}
 }
 
-// THREATS row 24: floods close the flooder, and its neighbour is answered meanwhile.
+// Floods close the flooder, and its neighbour is answered meanwhile.
 func TestFloods(t *testing.T) {
 	frame := func(head byte, payload []byte) []byte { // masked with zeros
 		b := []byte{head}

@@ -86,7 +86,7 @@ func TestLogLineOfACall(t *testing.T) {
 	}
 }
 
-// THREATS row 33: what clients choose makes no line of its own, and none that is long.
+// What clients choose makes no line of its own, and none that is long.
 func TestLogInjection(t *testing.T) {
 	lines := &logLines{}
 	srv := serve(t, mooncore.Config{Logger: slog.New(slog.NewTextHandler(lines, nil)), Routers: catalogue()})
@@ -133,7 +133,6 @@ func (c *canaries) cause(what string) error {
 	return errors.New(s)
 }
 
-// THREATS row 32.
 func TestSecretsAreNeverSeen(t *testing.T) {
 	c := &canaries{}
 	log, lines := logger()

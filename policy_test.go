@@ -755,7 +755,7 @@ func TestIdempotencyKeepsNoHugeResult(t *testing.T) {
 	}
 }
 
-// THREATS row 36: 10,000 retries, at once and one after another, over all transports, have one effect.
+// 10,000 retries, at once and one after another, over all transports, have one effect.
 func TestTenThousandRetriesHaveOneEffect(t *testing.T) {
 	var s shop
 	srv := serve(t, mooncore.Config{Routers: catalogue(s.action(nil))})

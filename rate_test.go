@@ -17,7 +17,7 @@ func (r *rates) len() int {
 	return n
 }
 
-// THREATS row 29: a million callers take a bounded memory, and hide nobody who calls too often.
+// A million callers take a bounded memory, and hide nobody who calls too often.
 func TestRatesAreBounded(t *testing.T) {
 	limit := PerUser(5, time.Hour)
 	r := newRates(time.Hour)

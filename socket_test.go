@@ -47,7 +47,7 @@ func publishing(t *testing.T, srv *live) (stop func()) {
 	return func() { cancel(); wg.Wait() }
 }
 
-// THREATS row 7: from the second of its expiry on, a token brings no event and runs no action.
+// From the second of its expiry on, a token brings no event and runs no action.
 func TestTokenThatExpires(t *testing.T) {
 	for _, test := range []struct {
 		name    string

@@ -78,7 +78,6 @@ func panickingActions() []mooncore.Action {
 	return actions
 }
 
-// THREATS row 2.
 func TestPanicsCostOneErrorResponse(t *testing.T) {
 	actions := panickingActions()
 	log, lines := logger()
@@ -261,7 +260,7 @@ func TestJoinRuleOnRefresh(t *testing.T) {
 
 const testSecret mooncore.Secret = "0123456789abcdef0123456789abcdef"
 
-// THREATS row 14: whatever races with what, nobody is left anywhere.
+// Whatever races with what, nobody is left anywhere.
 func TestNoGhostMembers(t *testing.T) {
 	broker := &countingBroker{Broker: pubsub.NewLocal()}
 	srv := serve(t, mooncore.Config{
@@ -353,7 +352,7 @@ func (b *countingBroker) Subscribe(ctx context.Context, topic string, deliver fu
 	return sync.OnceFunc(func() { unsubscribe(); b.open.Add(-1) }), nil
 }
 
-// THREATS row 16: one order for all.
+// One order for all.
 func TestOrderOfEvents(t *testing.T) {
 	const publishers, events, subscribers = 100, 20, 5
 	srv := serve(t, mooncore.Config{Routers: catalogue(), Limits: mooncore.Limits{SendBytes: -1}})
@@ -399,7 +398,7 @@ func TestOrderOfEvents(t *testing.T) {
 	}
 }
 
-// THREATS row 21: names that hide or reorder text join nothing, and nothing is made one by joining its parts.
+// Names that hide or reorder text join nothing, and nothing is made one by joining its parts.
 func TestNamesOfChannels(t *testing.T) {
 	srv := mooncoretest.New(t, mooncore.Config{Routers: []mooncore.Router{{
 		Channels: []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated}},
@@ -457,7 +456,6 @@ func TestTuplesDoNotCollide(t *testing.T) {
 	}
 }
 
-// THREATS row 22.
 func TestOnlyRegisteredNamesRun(t *testing.T) {
 	var ran atomic.Int64
 	srv := serve(t, mooncore.Config{Routers: catalogue(returning("task.echo", func(context.Context) (int64, error) { return ran.Add(1), nil }))})
@@ -499,7 +497,7 @@ func TestOnlyRegisteredNamesRun(t *testing.T) {
 	}
 }
 
-// THREATS row 23: a slow action holds up the calls of its connection, and nothing else.
+// A slow action holds up the calls of its connection, and nothing else.
 func TestStuckAction(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release, gone := make(chan struct{}), make(chan struct{})
@@ -582,7 +580,7 @@ func TestStuckAction(t *testing.T) {
 	})
 }
 
-// THREATS row 27: a peer that is gone without a word is missed after IdleTimeout, and nothing of it is left.
+// A peer that is gone without a word is missed after IdleTimeout, and nothing of it is left.
 func TestHalfOpenPeers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		closes := &closeLog{}

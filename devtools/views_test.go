@@ -503,7 +503,7 @@ func TestProfilesOneAtATime(t *testing.T) {
 	}
 }
 
-// THREATS row 32: canaries in 30 fields of everything that a program and its clients put somewhere, and none of them in what the
+// Canaries in 30 fields of everything that a program and its clients put somewhere, and none of them in what the
 // developer tools keep or show.
 func TestSecretsAreNeverSeen(t *testing.T) {
 	names := []string{

@@ -269,7 +269,7 @@ func TestMetrics(t *testing.T) {
 	}
 }
 
-// THREATS row 37: no name that a client chooses makes a series.
+// No name that a client chooses makes a series.
 func TestCardinality(t *testing.T) {
 	names := 1_000_000
 	if race.Enabled {

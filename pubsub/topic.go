@@ -3,7 +3,7 @@ package pubsub
 import "encoding/binary"
 
 // Topic encodes a tuple as a topic: each part after its length in bytes, a varint. Distinct tuples have distinct topics,
-// whatever bytes their parts hold (THREATS.md rows 3 and 21).
+// whatever bytes their parts hold.
 func Topic(parts ...string) string {
 	n := 0
 	for _, part := range parts {

@@ -1,5 +1,5 @@
 // Package strictjson reads the outline of untrusted JSON before anything decodes it. It is stricter than encoding/json, which
-// takes the last of two equal keys, matches keys without regard to case, and mends broken Unicode (THREATS.md rows 12, 13).
+// takes the last of two equal keys, matches keys without regard to case, and mends broken Unicode.
 //
 // Its functions hold no state, don't recurse, and may be called concurrently. What they return points into their input.
 package strictjson

@@ -207,7 +207,7 @@ func TestScanAllocatesNothing(t *testing.T) {
 	}
 }
 
-// TestScanMemory holds Scan to THREATS.md row 13.
+// TestScanMemory holds Scan to eight times the bytes of its input.
 func TestScanMemory(t *testing.T) {
 	var keys bytes.Buffer
 	keys.WriteByte('{')
