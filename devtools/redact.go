@@ -164,6 +164,11 @@ func (w *walker) value(fields *secretFields, depth int) bool {
 	if !w.literal() {
 		return false
 	}
+	if n := w.at - start; n > maxText {
+		w.marks |= wasCut
+		w.dst = appendSize(w.dst, "a number, ", n)
+		return true
+	}
 	w.dst = append(w.dst, w.src[start:w.at]...)
 	return true
 }
@@ -206,14 +211,20 @@ func (w *walker) object(fields *secretFields, depth int) bool {
 		first = false
 		name := w.name(raw)
 		field := fields.field(name)
-		if field.isSecret() || w.r.secret(name) {
-			w.dst = append(append(w.dst, raw...), ':')
+		secret := field.isSecret() || w.r.secret(name)
+		if suspicious(raw) {
+			if scrubbed, found := scrub(string(name)); found {
+				w.marks |= wasRedacted
+				raw = strictjson.AppendQuote(nil, scrubbed)
+			}
+		}
+		w.dst = append(append(w.dst, raw...), ':')
+		if secret {
 			if !w.secret(depth + 1) {
 				return false
 			}
 			continue
 		}
-		w.dst = append(append(w.dst, raw...), ':')
 		if !w.value(field, depth+1) {
 			return false
 		}
@@ -379,34 +390,67 @@ func (w *walker) str() ([]byte, bool) {
 	return nil, false
 }
 
-// text writes a string: shortened if it is long, and without what looks like a token.
+// text writes a string: shortened if it is long, and without its secrets.
 func (w *walker) text(raw []byte) {
-	switch {
-	case len(raw) > maxText:
-		w.marks |= wasCut
-		s, _ := strictjson.Unquote(raw)
-		s, found := scrub(s)
-		if found {
-			w.marks |= wasRedacted
-		}
-		w.dst = strictjson.AppendQuote(w.dst, cut(s, maxText))
-	case suspicious(raw):
-		s, _ := strictjson.Unquote(raw)
-		if scrubbed, found := scrub(s); found {
-			w.marks |= wasRedacted
-			w.dst = strictjson.AppendQuote(w.dst, scrubbed)
-			return
-		}
+	long := len(raw) > maxText
+	if !long && !suspicious(raw) && !w.r.assigns(raw) {
 		w.dst = append(w.dst, raw...)
+		return
+	}
+	s, _ := strictjson.Unquote(raw)
+	clean := w.r.text(s)
+	if clean != s {
+		w.marks |= wasRedacted
+	}
+	switch {
+	case long:
+		w.marks |= wasCut
+		w.dst = strictjson.AppendQuote(w.dst, cut(clean, maxText))
+	case clean != s:
+		w.dst = strictjson.AppendQuote(w.dst, clean)
 	default:
 		w.dst = append(w.dst, raw...)
 	}
 }
 
+// text takes secrets out of a text, which may be JSON itself.
+func (r *redactor) text(s string) string {
+	if kind := strictjson.KindOf([]byte(s)); kind == strictjson.Object || kind == strictjson.Array {
+		switch b, m := r.json(nil, []byte(s), nil); {
+		case m == 0:
+			return s
+		case m&wasRedacted != 0:
+			return string(b)
+		}
+	}
+	return r.prose(s)
+}
+
 // suspicious is a quick check for what scrub may find in a JSON string. An escape may hide anything.
 func suspicious(raw []byte) bool {
-	return len(raw) > 16 && (bytes.Contains(raw, []byte("eyJ")) || bytes.Contains(raw, []byte("earer")) || bytes.Contains(raw, []byte("-----")) ||
-		bytes.IndexByte(raw, '\\') >= 0)
+	return bytes.IndexByte(raw, '\\') >= 0 || len(raw) > 10 &&
+		(bytes.Contains(raw, []byte("eyJ")) || bytes.Contains(raw, []byte("earer")) || bytes.Contains(raw, []byte("EARER")) ||
+			bytes.Contains(raw, []byte("-----")) || bytes.Contains(raw, []byte("://")) && bytes.IndexByte(raw, '@') >= 0)
+}
+
+// assigns is a quick check for whether prose may find a secret's name in a JSON string without escapes.
+func (r *redactor) assigns(raw []byte) bool {
+	for i, c := range raw {
+		if c != '=' && c != ':' {
+			continue
+		}
+		name := bytes.TrimRight(raw[:i], " \t\r\n\"'")
+		name = name[bytes.LastIndexFunc(name, notInName)+1:]
+		name = name[max(0, len(name)-maxAssigned):]
+		if len(name) >= 3 && (name[0] < '0' || name[0] > '9') && r.judge(name) { // a digit begins a time
+			return true
+		}
+	}
+	return false
+}
+
+func notInName(c rune) bool {
+	return c != '_' && c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
 }
 
 // cut shortens a text to at most n bytes and tells how many are missing.
@@ -421,8 +465,9 @@ func cut(s string, n int) string {
 	return s[:at] + "…[" + strconv.Itoa(len(s)-at) + " bytes more]"
 }
 
-// What looks like a secret wherever it stands: tokens, PEM blocks.
-var secretShapes = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*` +
+// What looks like a secret wherever it stands: tokens, signed or encrypted, PEM blocks, what a URL has before its host.
+var secretShapes = regexp.MustCompile(`eyJ[A-Za-z0-9_-]*(?:\.[A-Za-z0-9_-]*){2,}` +
+	`|(://)[^\s/:@"']*:[^\s/@"']+(@)` +
 	`|(?i:\bbearer[ +]+)[^\s"',;]+` +
 	`|-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|$)`)
 
@@ -431,11 +476,14 @@ func scrub(s string) (string, bool) {
 	if !secretShapes.MatchString(s) {
 		return s, false
 	}
-	return secretShapes.ReplaceAllString(s, redacted), true
+	return secretShapes.ReplaceAllString(s, "${1}"+redacted+"${2}"), true
 }
 
-// assignment is what stands before a value in prose: name=, name: or "name":".
-var assignment = regexp.MustCompile(`([A-Za-z0-9_-]{3,64})["']?\s*[:=]\s*(["']?)`)
+// maxAssigned is the length of the longest name in prose.
+const maxAssigned = 64
+
+// assignment is what stands before a value in prose: name=, name: or "name":", with or without backslashes before the quotes.
+var assignment = regexp.MustCompile(`([A-Za-z0-9_-]{3,64})\\*["']?\s*[:=]\s*\\*(["']?)`)
 
 // prose takes secrets out of an error's text: what looks like one, and what stands behind a secret's name.
 func (r *redactor) prose(s string) string {
@@ -448,7 +496,7 @@ func (r *redactor) prose(s string) string {
 			continue
 		}
 		end := start + valueLength(s[start:], name, s[m[4]:m[5]])
-		if end == start || s[start] == '[' {
+		if end == start || strings.HasPrefix(s[start:], redacted) {
 			continue
 		}
 		b.WriteString(s[done:start])
@@ -461,9 +509,15 @@ func (r *redactor) prose(s string) string {
 	return b.String() + s[done:]
 }
 
-// valueLength is the length of a value at the start of a text: to its quote, to the end of the line for a header's, else to what
-// separates it from the next.
+// valueLength is the length of a value at the start of a text: to its quote, to the end of the line for a header's, to the bracket
+// that ends a list, else to what separates it from the next.
 func valueLength(s, name, quote string) int {
+	if quote == "" && s != "" && (s[0] == '[' || s[0] == '{') {
+		if i := strings.IndexByte(s, s[0]+2); i >= 0 {
+			return i + 1
+		}
+		return len(s)
+	}
 	separators := " \t\r\n\"'&,;(){}"
 	if quote != "" {
 		separators = quote
