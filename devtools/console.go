@@ -8,6 +8,8 @@ import (
 	"math"
 	"net/http"
 	"reflect"
+	"regexp"
+	"regexp/syntax"
 	"runtime/metrics"
 	"strconv"
 	"strings"
@@ -25,8 +27,10 @@ const (
 	consoleTime     = time.Second
 	consoleLength   = 4 << 10
 	consoleNodes    = 500
-	consoleElements = 200_000   // of lists and maps that it makes
-	consoleString   = 1 << 20   // of a string that it makes
+	consoleElements = 200_000   // of lists and maps that it makes, and of one value with all that is in it
+	consoleString   = 64 << 10  // of a string that it makes
+	consolePattern  = 256       // characters of a regular expression
+	consoleMatch    = 2 << 20   // characters times instructions of one
 	consoleAlloc    = 256 << 20 // bytes that the whole program allocates meanwhile
 	consoleOutput   = 256 << 10 // of JSON
 	consoleCalls    = 1000
@@ -53,23 +57,113 @@ type consoleRun struct {
 	until  time.Time
 	allocs []metrics.Sample
 	start  uint64 // allocated before
-	ticks  int
+	checks int
+
+	pattern  string // the last one, and what it is
+	compiled *regexp.Regexp
+	size     int // in instructions
 
 	cache map[string]any // what functions returned
 }
 
-// tick ends an expression whose time or memory is used up. Each turn of a loop calls it.
-func (c *consoleRun) tick(...any) (any, error) {
-	c.ticks++
-	if c.ticks%16 == 0 && time.Now().After(c.until) {
-		return nil, errConsoleTime
+// check ends an expression whose time or memory is used up.
+func (c *consoleRun) check() error {
+	if time.Now().After(c.until) {
+		return errConsoleTime
 	}
-	if c.ticks%256 == 0 {
+	c.checks++
+	if c.checks%32 == 0 {
 		if metrics.Read(c.allocs); c.allocs[0].Value.Uint64()-c.start > consoleAlloc {
-			return nil, errConsoleMemory
+			return errConsoleMemory
 		}
 	}
-	return true, nil
+	return nil
+}
+
+// tick begins each turn of a loop.
+func (c *consoleRun) tick(...any) (any, error) { return true, c.check() }
+
+// weigh passes on each value that was made. One list can be in another many times, and that one again: such a value is small until
+// something walks through it, as == and flatten do.
+func (c *consoleRun) weigh(args ...any) (any, error) {
+	left := consoleElements
+	if !weighed(args[0], &left) {
+		return nil, errConsoleMemory
+	}
+	return args[0], c.check()
+}
+
+// weighed reports whether a value has at most left elements, with all that is in it; 1024 bytes of a string count as one.
+func weighed(v any, left *int) bool {
+	*left--
+	switch v := v.(type) {
+	case nil, bool, int, float64:
+		return *left >= 0
+	case string:
+		*left -= len(v) / 1024
+		return *left >= 0
+	case []any:
+		for _, item := range v {
+			if !weighed(item, left) {
+				return false
+			}
+		}
+		return *left >= 0
+	case map[string]any:
+		for _, item := range v {
+			if !weighed(item, left) {
+				return false
+			}
+		}
+		return *left >= 0
+	}
+	switch r := reflect.ValueOf(v); r.Kind() {
+	case reflect.Slice, reflect.Array:
+		for i := range r.Len() {
+			if !weighed(r.Index(i).Interface(), left) {
+				return false
+			}
+		}
+	case reflect.Map:
+		for key, item := range r.Seq2() {
+			if !weighed(key.Interface(), left) || !weighed(item.Interface(), left) {
+				return false
+			}
+		}
+	}
+	return *left >= 0
+}
+
+// match is the operator matches, whose time grows with both the text and the pattern.
+func (c *consoleRun) match(args ...any) (any, error) {
+	text, ok := args[0].(string)
+	pattern, isText := args[1].(string)
+	switch {
+	case args[0] == nil:
+		return false, nil
+	case !ok || !isText:
+		return nil, fmt.Errorf("no %T matches %T", args[0], args[1])
+	case len(pattern) > consolePattern:
+		return nil, fmt.Errorf("the pattern has more than %d characters", consolePattern)
+	}
+	if pattern != c.pattern || c.compiled == nil {
+		parsed, err := syntax.Parse(pattern, syntax.Perl)
+		if err != nil {
+			return nil, err
+		}
+		program, err := syntax.Compile(parsed.Simplify())
+		if err != nil {
+			return nil, err
+		}
+		if c.compiled, err = regexp.Compile(pattern); err != nil {
+			return nil, err
+		}
+		c.pattern, c.size = pattern, len(program.Inst)
+	}
+	if len(text)*c.size > consoleMatch {
+		return nil, errConsoleTime
+	}
+	return c.compiled.MatchString(text), c.check()
 }
 
 // add is the operator +, which could make strings without end.
@@ -115,25 +209,34 @@ func toFloat(v reflect.Value) float64 {
 }
 
 const (
-	tickFunction = "__tick"
-	addFunction  = "__add"
+	tickFunction  = "__tick"
+	weighFunction = "__weigh"
+	addFunction   = "__add"
+	matchFunction = "__match"
 )
 
-// A consolePatch puts tick into each loop, and add in place of +.
+// A consolePatch puts tick into each loop, weigh around what makes a value, and functions in place of the operators + and matches.
 type consolePatch struct{}
 
 // Visit changes a node whose children it has seen.
 func (consolePatch) Visit(n *ast.Node) {
 	switch node := (*n).(type) {
 	case *ast.PredicateNode:
-		node.Node = &ast.ConditionalNode{
-			Cond: &ast.CallNode{Callee: &ast.IdentifierNode{Value: tickFunction}}, Exp1: node.Node, Exp2: &ast.NilNode{},
-		}
+		node.Node = &ast.ConditionalNode{Cond: callOf(tickFunction), Exp1: node.Node, Exp2: &ast.NilNode{}}
+	case *ast.BuiltinNode, *ast.ArrayNode, *ast.MapNode:
+		ast.Patch(n, callOf(weighFunction, *n))
 	case *ast.BinaryNode:
-		if node.Operator == "+" {
-			ast.Patch(n, &ast.CallNode{Callee: &ast.IdentifierNode{Value: addFunction}, Arguments: []ast.Node{node.Left, node.Right}})
+		switch node.Operator {
+		case "+":
+			ast.Patch(n, callOf(addFunction, node.Left, node.Right))
+		case "matches":
+			ast.Patch(n, callOf(matchFunction, node.Left, node.Right))
 		}
 	}
+}
+
+func callOf(function string, args ...ast.Node) *ast.CallNode {
+	return &ast.CallNode{Callee: &ast.IdentifierNode{Value: function}, Arguments: args}
 }
 
 // A consoleFunction is what an expression can ask.
@@ -239,7 +342,7 @@ func (t *tools) evaluate(code string) (*consoleResult, error) {
 		if strings.Contains(err.Error(), "memory budget exceeded") {
 			return nil, errConsoleMemory
 		}
-		return nil, mooncore.Errorf(mooncore.CodeInvalidArgument, "%v", err)
+		return nil, mooncore.Errorf(mooncore.CodeInvalidArgument, "%s", cut(err.Error(), maxText))
 	}
 	w := &valueWriter{most: consoleOutput}
 	w.value(reflect.ValueOf(value), 0)
@@ -255,6 +358,7 @@ func (c *consoleRun) run(code string) (value any, err error) {
 	options := []expr.Option{
 		expr.Env(map[string]any{}), expr.MaxNodes(consoleNodes), expr.Optimize(false), expr.DisableAllBuiltins(), expr.Patch(consolePatch{}),
 		expr.Function(tickFunction, c.tick, new(func() bool)), expr.Function(addFunction, c.add, new(func(any, any) any)),
+		expr.Function(weighFunction, c.weigh, new(func(any) any)), expr.Function(matchFunction, c.match, new(func(any, any) bool)),
 	}
 	for _, name := range consoleBuiltins {
 		options = append(options, expr.EnableBuiltin(name))
