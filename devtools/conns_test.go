@@ -297,3 +297,37 @@ func TestFrames(t *testing.T) {
 		d.ask("GET", "/api/conns/"+c.id+"/frames", "", want, nil)
 	}
 }
+
+// Shutdown of a program with the developer tools on a route of its own, whose requests it does not end.
+func TestStreamsEndWithTheProgram(t *testing.T) {
+	d := start(t, station(), devtools.Config{}).login()
+	events := d.stream("log")
+	<-events
+	if err := d.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	late := time.After(10 * time.Second)
+	for {
+		select {
+		case _, ok := <-events:
+			if !ok {
+				return
+			}
+		case <-late:
+			t.Fatal("the stream goes on")
+		}
+	}
+}
+
+func TestStreamsAreBounded(t *testing.T) {
+	d := start(t, station(), devtools.Config{}).login()
+	for range 64 {
+		<-d.stream("log")
+	}
+	r := d.request("GET", "/api/stream?topics=log", "")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+	defer cancel()
+	if w := d.send(r.WithContext(ctx)); w.Code != http.StatusTooManyRequests {
+		t.Errorf("one more: %d", w.Code)
+	}
+}

@@ -2,6 +2,7 @@ package devtools
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"embed"
 	"encoding/json"
@@ -48,7 +49,10 @@ func (t *tools) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		writeError(w, err)
 		return
 	}
-	t.mux.ServeHTTP(w, r)
+	ctx, cancel := context.WithCancel(r.Context())
+	defer cancel()
+	defer context.AfterFunc(t.agents.stopping, cancel)() // another server does not end it with the program
+	t.mux.ServeHTTP(w, r.WithContext(ctx))
 }
 
 // extendWrite bounds the time until an answer must be written. Not every ResponseWriter can.

@@ -24,7 +24,7 @@ type agentServer struct {
 	t        *tools
 	tools    *mooncore.Server
 	messages *mcphttp.Handler
-	stopping context.Context // ends calls that run when the program stops
+	stopping context.Context // ends requests when the program stops
 	stop     context.CancelFunc
 }
 
@@ -129,10 +129,7 @@ func (a *agentServer) callTool(ctx context.Context, req *mcp.CallToolRequest) (*
 		return nil, &jsonrpc.Error{Code: jsonrpc.CodeInvalidParams, Message: "The arguments are not an object"}
 	}
 	call := &mooncore.Request{Action: req.Params.Name, Params: args, Source: viaMCP}
-	ctx, cancel := context.WithCancel(mcphttp.CallFrom(ctx).Context)
-	defer cancel()
-	defer context.AfterFunc(a.stopping, cancel)()
-	body, err := a.tools.CallJSON(ctx, call)
+	body, err := a.tools.CallJSON(mcphttp.CallFrom(ctx).Context, call)
 	result := &mcp.CallToolResult{Content: []mcp.Content{&mcp.TextContent{Text: string(body)}}, IsError: err != nil}
 	if err == nil {
 		result.StructuredContent = body

@@ -15,6 +15,7 @@ import (
 const (
 	streamTick    = 100 * time.Millisecond
 	streamWrite   = 10 * time.Second // for a receiver to take an event
+	maxStreams    = 64               // at once
 	maxStreamLog  = 100              // entries an event
 	maxCompared   = 2000             // connections that are looked at for changes
 	maxStreamConn = 200              // opened or closed connections an event
@@ -47,6 +48,11 @@ type watchedFrames struct {
 
 // serveStream sends what the topics name until the receiver, the session or the server is gone.
 func (t *tools) serveStream(w http.ResponseWriter, r *http.Request, login session) {
+	defer t.streams.Add(-1)
+	if t.streams.Add(1) > maxStreams {
+		writeError(w, mooncore.Errorf(mooncore.CodeRateLimited, "%d streams are open already", maxStreams))
+		return
+	}
 	s := &stream{
 		t: t, w: w, rc: http.NewResponseController(w), session: login, frames: map[string]*watchedFrames{}, pages: map[string]map[string]string{},
 	}
@@ -62,6 +68,7 @@ func (t *tools) serveStream(w http.ResponseWriter, r *http.Request, login sessio
 	h.Set("X-Accel-Buffering", "no")
 	w.WriteHeader(http.StatusOK)
 	s.event("hello", map[string]int64{"started": t.started.UnixMilli()})
+	s.flush()
 	tick := time.NewTicker(streamTick)
 	defer tick.Stop()
 	for n := 0; s.err == nil; n++ {

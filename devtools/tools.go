@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mooncore/mooncore"
@@ -36,6 +37,7 @@ type tools struct {
 
 	profiles sync.Map // kinds that are being taken
 	consoles sync.Mutex
+	streams  atomic.Int64
 }
 
 func newTools(srv *mooncore.Server, cfg Config, auth *auth, url string) (*tools, error) {
