@@ -99,6 +99,11 @@ func (a *auth) login(given string) error {
 	return a.logins.try(func() bool { return a.matches(given) || a.takeLink(given) })
 }
 
+// follow checks the token of the link alone: the secret has no place in a URL, which browsers remember.
+func (a *auth) follow(token string) error {
+	return a.logins.try(func() bool { return a.takeLink(token) })
+}
+
 // bearer checks the secret of a client that is no browser: MOONCORE_DEV_SECRET, or the token that was made in its place.
 func (a *auth) bearer(r *http.Request) error {
 	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")

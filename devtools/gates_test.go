@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/netip"
+	"net/url"
 	"strings"
 	"syscall"
 	"testing"
@@ -214,6 +215,9 @@ func TestLoginWithSecret(t *testing.T) {
 	}
 	if strings.Contains(d.log.String(), testSecret) || strings.Contains(d.log.String(), "token=") {
 		t.Errorf("the log tells the secret, or a link:\n%s", d.log)
+	}
+	if w := d.send(d.request("GET", "/login?token="+url.QueryEscape(testSecret), "")); w.Header().Get("Location") != "./?login=expired" || len(w.Result().Cookies()) > 0 {
+		t.Errorf("the secret works in a URL: %d to %q", w.Code, w.Header().Get("Location"))
 	}
 	d.ask("POST", "/logout", "{}", http.StatusNoContent, nil)
 	d.ask("GET", "/api/session", "", http.StatusUnauthorized, nil) // though the browser kept the cookie

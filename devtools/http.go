@@ -248,7 +248,7 @@ func (t *tools) serveLogin(w http.ResponseWriter, r *http.Request) {
 // serveLink takes the token of the one-time link. Locations are relative: the handler may be mounted below a prefix.
 func (t *tools) serveLink(w http.ResponseWriter, r *http.Request) {
 	location := "./"
-	if err := t.auth.login(r.URL.Query().Get("token")); err != nil {
+	if err := t.auth.follow(r.URL.Query().Get("token")); err != nil {
 		t.log.Warn("developer tools: login failed", "peer", r.RemoteAddr, "why", err)
 		location = "./?login=expired"
 	} else {

@@ -383,7 +383,7 @@ func (p *page) view(i int, value any, err error) widgetView {
 		v.fields["time"], v.fields["series"] = append([]int64{}, s.times...), s.lines()
 	case kindText:
 		text, _ := value.(string)
-		v.fields["text"] = p.redact.prose(cut(text, maxValue))
+		v.fields["text"] = cut(p.redact.prose(text), maxValue)
 	}
 	return v
 }
@@ -487,7 +487,7 @@ func (t *tools) postButton(r *http.Request) (any, error) {
 		return nil, err
 	}
 	if message, ok := out.(string); ok {
-		return map[string]any{"message": message}, nil
+		return map[string]any{"message": t.rec.redact.text(message)}, nil
 	}
 	b, err := json.Marshal(out)
 	if err != nil {

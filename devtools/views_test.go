@@ -212,6 +212,9 @@ func TestPages(t *testing.T) {
 					return map[string]float64{"a": float64(n.Load()), "b": math.Inf(1)}, nil
 				})},
 				{Title: "Words", Value: devtools.Text(func(context.Context) (string, error) { return "secret: CANARY", nil })},
+				{Title: "Many words", Value: devtools.Text(func(context.Context) (string, error) {
+					return strings.Repeat("x ", 8<<10-20) + "eyJhbGciOiJub25lIn0.CANARY" + strings.Repeat("x", 100) + ".c2ln", nil
+				})},
 				{Title: "Broken", Value: devtools.Text(func(context.Context) (string, error) { return "", errors.New("no database, password=CANARY") })},
 				{Title: "Panics", Value: devtools.List(func(context.Context) ([]string, error) { panic("boom") })},
 			},
@@ -220,6 +223,7 @@ func TestPages(t *testing.T) {
 				{Label: "Show", Run: mooncore.Func(func(context.Context, struct{}) (map[string]any, error) {
 					return map[string]any{"n": 1, "api_key": "CANARY"}, nil
 				})},
+				{Label: "Say", Run: mooncore.Func(func(context.Context, struct{}) (string, error) { return "password=CANARY", nil })},
 				{Label: "Fail", Run: mooncore.Func(func(context.Context, struct{}) (string, error) { return "", errors.New("CANARY") })},
 			},
 		}, {Name: "empty"}}}).login()
@@ -241,7 +245,7 @@ func TestPages(t *testing.T) {
 			`"rows":[["city","Ulm"],["db_password","[redacted]"]]`, `"columns":["name","token","n"]`, `"rows":[["a","[redacted]",1],["b","","1s"],[null,null,null]]`,
 			`"items":["one","password=[redacted]"]`, `"series":[{"label":"a","values":[1,2,3,4]},{"label":"b","values":[null,null,null,null]}]`,
 			`"text":"secret: [redacted]"`, `"error":"no database, password=[redacted]"`, `"error":"panic: boom"`,
-			`"confirm":"Sure?","id":"1","label":"Reset","schema":`, `{"id":"3","label":"Fail"}`,
+			`"confirm":"Sure?","id":"1","label":"Reset","schema":`, `{"id":"4","label":"Fail"}`,
 		} {
 			if !strings.Contains(text, want) {
 				t.Errorf("no %s in %s", want, text)
@@ -260,11 +264,15 @@ func TestPages(t *testing.T) {
 		if fmt.Sprint(result.Result) != "map[api_key:[redacted] n:1]" {
 			t.Errorf("%v", result.Result)
 		}
-		w = d.send(d.request("POST", "/api/pages/shop/buttons/3", `{"input":null}`))
+		d.post("/api/pages/shop/buttons/3", `{}`, &result)
+		if result.Message != "password=[redacted]" {
+			t.Errorf("%q", result.Message)
+		}
+		w = d.send(d.request("POST", "/api/pages/shop/buttons/4", `{"input":null}`))
 		if w.Code != 500 || strings.Contains(w.Body.String(), "CANARY") {
 			t.Errorf("%d %s", w.Code, w.Body)
 		}
-		for _, path := range []string{"none/buttons/1", "shop/buttons/0", "shop/buttons/4", "shop/buttons/x"} {
+		for _, path := range []string{"none/buttons/1", "shop/buttons/0", "shop/buttons/5", "shop/buttons/x"} {
 			d.ask("POST", "/api/pages/"+path, "{}", 404, nil)
 		}
 		d.ask("GET", "/api/pages/none", "", 404, nil)
