@@ -13,6 +13,7 @@ import (
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,7 +91,10 @@ func listen(t testing.TB, opts *ws.Options, h ws.Handler) (addr string, conns <-
 func newServer(t testing.TB, opts *ws.Options, h ws.Handler) (*httptest.Server, <-chan *ws.Conn) {
 	conns := make(chan *ws.Conn, 10_000)
 	group := ws.NewGroup(opts)
+	var accepting sync.WaitGroup // Server.Close waits for no handler that has hijacked its connection
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		accepting.Add(1)
+		defer accepting.Done()
 		c := group.New(h)
 		if err := c.Accept(w, r); err != nil {
 			return
@@ -100,6 +104,7 @@ func newServer(t testing.TB, opts *ws.Options, h ws.Handler) (*httptest.Server, 
 	}))
 	t.Cleanup(func() {
 		server.Close()
+		accepting.Wait()
 		close(conns)
 		for c := range conns {
 			c.CloseNow()
