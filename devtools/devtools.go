@@ -21,7 +21,8 @@
 // without one by a link that works once, which the program logs when it starts.
 //
 // Secrets are taken out before anything is recorded: fields by name, such as "password", and those of type [mooncore.Secret], in
-// params, results, frames and claims; and what looks like a token, in any text. Tokens that clients send are not recorded at all.
+// params, results, frames and claims, also in JSON that stands in a text; in any text what looks like a token, what stands behind such
+// a name and ":" or "=", and what a URL has before its host. Tokens that clients send are not recorded at all.
 package devtools
 
 import (

@@ -53,17 +53,18 @@ func newRedactor(more []string) *redactor {
 }
 
 // plainName is a name without case and separators.
-func plainName(name []byte) string {
-	var b strings.Builder
+func plainName(name []byte) string { return string(appendPlain(nil, name)) }
+
+func appendPlain(dst, name []byte) []byte {
 	for _, c := range name {
 		switch {
 		case c >= 'A' && c <= 'Z':
-			b.WriteByte(c + 'a' - 'A')
+			dst = append(dst, c+'a'-'A')
 		case c != '_' && c != '-' && c != '.' && c != ' ':
-			b.WriteByte(c)
+			dst = append(dst, c)
 		}
 	}
-	return b.String()
+	return dst
 }
 
 // maxKnown bounds how many names are remembered: clients can send any.
@@ -87,8 +88,10 @@ func (r *redactor) secret(name []byte) bool {
 }
 
 func (r *redactor) judge(name []byte) bool {
-	plain := plainName(name)
-	return slices.Contains(r.names, plain) || slices.ContainsFunc(r.parts, func(s string) bool { return strings.Contains(plain, s) })
+	var buf [maxAssigned]byte
+	plain := appendPlain(buf[:0], name)
+	return slices.ContainsFunc(r.names, func(s string) bool { return string(plain) == s }) ||
+		slices.ContainsFunc(r.parts, func(s string) bool { return bytes.Contains(plain, []byte(s)) })
 }
 
 // What redaction did to a value.
@@ -392,13 +395,20 @@ func (w *walker) str() ([]byte, bool) {
 
 // text writes a string: shortened if it is long, and without its secrets.
 func (w *walker) text(raw []byte) {
-	long := len(raw) > maxText
-	if !long && !suspicious(raw) && !w.r.assigns(raw) {
+	long, secrets := len(raw) > maxText, suspicious(raw)
+	if !secrets {
+		_, at := w.r.nextAssignment(raw, 0)
+		secrets = at >= 0
+	}
+	if !long && !secrets {
 		w.dst = append(w.dst, raw...)
 		return
 	}
 	s, _ := strictjson.Unquote(raw)
-	clean := w.r.text(s)
+	clean := s
+	if secrets {
+		clean = w.r.text(s)
+	}
 	if clean != s {
 		w.marks |= wasRedacted
 	}
@@ -433,26 +443,6 @@ func suspicious(raw []byte) bool {
 			bytes.Contains(raw, []byte("-----")) || bytes.Contains(raw, []byte("://")) && bytes.IndexByte(raw, '@') >= 0)
 }
 
-// assigns is a quick check for whether prose may find a secret's name in a JSON string without escapes.
-func (r *redactor) assigns(raw []byte) bool {
-	for i, c := range raw {
-		if c != '=' && c != ':' {
-			continue
-		}
-		name := bytes.TrimRight(raw[:i], " \t\r\n\"'")
-		name = name[bytes.LastIndexFunc(name, notInName)+1:]
-		name = name[max(0, len(name)-maxAssigned):]
-		if len(name) >= 3 && (name[0] < '0' || name[0] > '9') && r.judge(name) { // a digit begins a time
-			return true
-		}
-	}
-	return false
-}
-
-func notInName(c rune) bool {
-	return c != '_' && c != '-' && (c < '0' || c > '9') && (c < 'a' || c > 'z') && (c < 'A' || c > 'Z')
-}
-
 // cut shortens a text to at most n bytes and tells how many are missing.
 func cut(s string, n int) string {
 	if len(s) <= n {
@@ -482,21 +472,57 @@ func scrub(s string) (string, bool) {
 // maxAssigned is the length of the longest name in prose.
 const maxAssigned = 64
 
-// assignment is what stands before a value in prose: name=, name: or "name":", with or without backslashes before the quotes.
-var assignment = regexp.MustCompile(`([A-Za-z0-9_-]{3,64})\\*["']?\s*[:=]\s*\\*(["']?)`)
+// nextAssignment is the next name of a secret from a place on, and where the ':' or '=' behind it is; -1 if there is none. The name may
+// have quotes, with or without backslashes.
+func (r *redactor) nextAssignment(s []byte, from int) (name []byte, at int) {
+	for i := from; i < len(s); i++ {
+		if s[i] != ':' && s[i] != '=' {
+			continue
+		}
+		end := i
+		for end > from && isSpace(s[end-1]) {
+			end--
+		}
+		if end > from && (s[end-1] == '"' || s[end-1] == '\'') {
+			end--
+		}
+		for end > from && s[end-1] == '\\' {
+			end--
+		}
+		start := end
+		for start > from && end-start < maxAssigned && inName(s[start-1]) {
+			start--
+		}
+		if end-start >= 3 && r.judge(s[start:end]) {
+			return s[start:end], i
+		}
+	}
+	return nil, -1
+}
+
+func isSpace(c byte) bool { return c == ' ' || c == '\t' || c == '\r' || c == '\n' }
+
+func inName(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '_' || c == '-'
+}
 
 // prose takes secrets out of an error's text: what looks like one, and what stands behind a secret's name.
 func (r *redactor) prose(s string) string {
 	s, _ = scrub(s)
+	text := []byte(s)
 	var b strings.Builder
 	done := 0
-	for _, m := range assignment.FindAllStringSubmatchIndex(s, -1) {
-		name, start := s[m[2]:m[3]], m[1]
-		if start < done || !r.secret([]byte(name)) {
+	for name, at := r.nextAssignment(text, 0); at >= 0; name, at = r.nextAssignment(text, at+1) {
+		rest, quote := strings.TrimLeft(strings.TrimLeft(s[at+1:], " \t\r\n"), `\`), ""
+		if rest != "" && (rest[0] == '"' || rest[0] == '\'') {
+			rest, quote = rest[1:], rest[:1]
+		}
+		start := len(s) - len(rest)
+		if start < done || rest == "" || strings.HasPrefix(rest, redacted) {
 			continue
 		}
-		end := start + valueLength(s[start:], name, s[m[4]:m[5]])
-		if end == start || strings.HasPrefix(s[start:], redacted) {
+		end := start + valueLength(rest, string(name), quote)
+		if end == start {
 			continue
 		}
 		b.WriteString(s[done:start])

@@ -111,6 +111,7 @@ func TestRedactProse(t *testing.T) {
 		`secret = 'two words' x`:                        `secret = '[redacted]' x`,
 		"dial postgres://app:x@db:5432/shop: refused":   "dial postgres://[redacted]@db:5432/shop: refused",
 		`row {\"password\":\"x\",\"n\":1}`:              `row {\"password\":\"[redacted]",\"n\":1}`,
+		"the cookie jar: token=abc n=1":                 "the cookie jar: token=[redacted] n=1",
 		`tokens=["a","b"] n=1`:                          `tokens=[redacted] n=1`,
 		"secret: password: x":                           "secret: [redacted] [redacted]",
 		"token eyJhbGciOiJub25lIn0.eyJhIjoxfQ.c2ln bad": "token [redacted] bad",
