@@ -11,25 +11,13 @@ import (
 	"time"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/internal/needs"
 	"github.com/mooncore/mooncore/pubsub"
 )
 
-// promtool returns the path of Prometheus's own tool.
-func promtool(t *testing.T) string {
-	t.Helper()
-	path, err := exec.LookPath("promtool")
-	if err != nil {
-		if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
-			t.Fatal("promtool is not installed (Debian package prometheus)")
-		}
-		t.Skip("promtool is not installed (Debian package prometheus)")
-	}
-	return path
-}
-
 // Each alert fires when it should, and not when it should not.
 func TestAlerts(t *testing.T) {
-	out, err := exec.CommandContext(t.Context(), promtool(t), "test", "rules", "testdata/alerts_test.yml").CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), needs.Command(t, "promtool", "prometheus"), "test", "rules", "testdata/alerts_test.yml").CombinedOutput()
 	if err != nil {
 		t.Errorf("%v\n%s", err, out)
 	}

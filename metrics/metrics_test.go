@@ -27,6 +27,7 @@ import (
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/internal/leaktest"
+	"github.com/mooncore/mooncore/internal/needs"
 	"github.com/mooncore/mooncore/internal/race"
 	"github.com/mooncore/mooncore/metrics"
 	"github.com/mooncore/mooncore/mooncoretest"
@@ -404,7 +405,7 @@ func TestScrape(t *testing.T) {
 
 func lint(t *testing.T, text string) {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), promtool(t), "check", "metrics")
+	cmd := exec.CommandContext(t.Context(), needs.Command(t, "promtool", "prometheus"), "check", "metrics")
 	cmd.Stdin = strings.NewReader(text)
 	if out, err := cmd.CombinedOutput(); err != nil || len(bytes.TrimSpace(out)) > 0 {
 		t.Errorf("promtool check metrics: %v\n%s", err, out)

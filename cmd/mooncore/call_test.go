@@ -23,6 +23,7 @@ import (
 	"github.com/coder/websocket"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 func TestCall(t *testing.T) {
@@ -161,10 +162,7 @@ func TestUpload(t *testing.T) {
 
 // On a terminal an upload shows its progress, and the result stands on a line of its own.
 func TestUploadProgress(t *testing.T) {
-	script, err := exec.LookPath("script")
-	if err != nil {
-		t.Skip("script, of util-linux, is not installed")
-	}
+	script := needs.Command(t, "script", "bsdutils")
 	w := newWorld(t)
 	w.serve()
 	w.write("file", strings.Repeat("x", 1<<20))

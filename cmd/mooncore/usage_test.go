@@ -1,11 +1,12 @@
 package main
 
 import (
-	"os/exec"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 // Whoever reads only --help finds every command, with examples first, and every flag.
@@ -153,10 +154,7 @@ func TestWrongCommandLines(t *testing.T) {
 
 // On a terminal there are colours, unless NO_COLOR is set; in a pipe there are none.
 func TestColours(t *testing.T) {
-	script, err := exec.LookPath("script")
-	if err != nil {
-		t.Skip("script, of util-linux, is not installed")
-	}
+	script := needs.Command(t, "script", "bsdutils")
 	w := newWorld(t)
 	for _, tt := range []struct {
 		name    string

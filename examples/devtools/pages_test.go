@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/mooncore/mooncore/internal/chromium"
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 var update = flag.Bool("update", false, "take the screenshots in docs/images anew")
@@ -19,8 +20,8 @@ var update = flag.Bool("update", false, "take the screenshots in docs/images ane
 func axe(t *testing.T) string {
 	t.Helper()
 	text, err := os.ReadFile("../../devtools/ui/node_modules/axe-core/axe.min.js")
-	if errors.Is(err, fs.ErrNotExist) && os.Getenv("MOONCORE_TEST_REQUIRE") != "all" {
-		t.Skip("no axe-core: run npm ci in devtools/ui")
+	if errors.Is(err, fs.ErrNotExist) {
+		needs.Missing(t, "there is no axe-core: run npm ci in devtools/ui")
 	}
 	if err != nil {
 		t.Fatal(err)

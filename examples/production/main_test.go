@@ -40,10 +40,12 @@ func TestMain(m *testing.M) {
 	leaktest.Main(m)
 }
 
-// program is the program with these arguments and no environment but this, in an empty directory.
+// program is the program with these arguments and no environment but this, in an empty directory. One that doesn't end is killed.
 func program(t *testing.T, env []string, args ...string) *exec.Cmd {
 	t.Helper()
-	cmd := exec.Command(os.Args[0], args...)
+	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Minute)
+	t.Cleanup(cancel)
+	cmd := exec.CommandContext(ctx, os.Args[0], args...)
 	cmd.Env = append([]string{asProgram + "=1"}, env...)
 	cmd.Dir = t.TempDir()
 	return cmd

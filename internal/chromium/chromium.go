@@ -16,6 +16,8 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
+
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 // A Browser is a headless Chromium. It and its pages are used by one goroutine, and end with the test.
@@ -31,13 +33,7 @@ type values = map[string]any
 // Start starts a browser. Where there is none it skips the test, or fails it when MOONCORE_TEST_REQUIRE is "all".
 func Start(t testing.TB) *Browser {
 	t.Helper()
-	path, err := exec.LookPath("chromium")
-	if err != nil {
-		if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
-			t.Fatalf("MOONCORE_TEST_REQUIRE=all, but there is no browser: %v", err)
-		}
-		t.Skipf("no browser to test the page in: %v", err)
-	}
+	path := needs.Command(t, "chromium", "chromium")
 	dir := t.TempDir()
 	var output bytes.Buffer // Wait waits for all processes that write to it
 	cmd := exec.Command(path, "--headless=new", "--remote-debugging-port=0", "--user-data-dir="+dir, "--no-sandbox",
@@ -58,6 +54,7 @@ func Start(t testing.TB) *Browser {
 		defer time.AfterFunc(10*time.Second, func() { _ = cmd.Process.Kill() }).Stop()
 		<-ended
 	})
+	var err error
 	for start := time.Now(); b.socket == nil; { // the browser writes its port and path to a file once it listens
 		active, _ := os.ReadFile(filepath.Join(dir, "DevToolsActivePort"))
 		if port, path, ok := strings.Cut(strings.TrimSpace(string(active)), "\n"); ok {

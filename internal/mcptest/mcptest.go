@@ -12,6 +12,8 @@ import (
 	"runtime"
 	"testing"
 	"time"
+
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 // A Request is sent by [TypeScript].
@@ -72,10 +74,7 @@ func run(t testing.TB, name string, args ...string) ([]byte, error) {
 	bin := filepath.Join(directory(), "node_modules", ".bin")
 	path := filepath.Join(bin, name)
 	if _, err := os.Stat(path); err != nil {
-		if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
-			t.Fatalf("MOONCORE_TEST_REQUIRE=all, but there are no MCP clients: run npm ci in internal/mcptest: %v", err)
-		}
-		t.Skipf("no MCP clients to test with: run npm ci in internal/mcptest: %v", err)
+		needs.Missing(t, "there are no MCP clients: run npm ci in internal/mcptest")
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()

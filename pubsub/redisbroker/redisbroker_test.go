@@ -3,12 +3,12 @@ package redisbroker_test
 import (
 	"fmt"
 	"net"
-	"os"
 	"os/exec"
 	"strings"
 	"testing"
 
 	"github.com/mooncore/mooncore/internal/leaktest"
+	"github.com/mooncore/mooncore/internal/needs"
 	"github.com/mooncore/mooncore/pubsub"
 	"github.com/mooncore/mooncore/pubsub/internal/faults"
 	"github.com/mooncore/mooncore/pubsub/pubsubtest"
@@ -20,13 +20,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 // redisServer starts Debian's redis-server in a process of its own, with more arguments.
 func redisServer(t testing.TB, args ...string) *faults.Process {
 	t.Helper()
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
-			t.Fatal("redis-server is not installed")
-		}
-		t.Skip("redis-server is not installed")
-	}
+	path := needs.Command(t, "redis-server", "redis-server")
 	addr := faults.FreeAddr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	dir := t.TempDir()

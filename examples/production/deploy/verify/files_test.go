@@ -18,6 +18,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/json"
 	"sigs.k8s.io/yaml"
+
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 // drain is what the server may take to stop: Config.ShutdownTimeout. TestTheImageRunsInAnEmptyRoot compares.
@@ -163,7 +165,7 @@ func TestKubernetes(t *testing.T) {
 }
 
 func TestSystemdUnit(t *testing.T) {
-	analyze := need(t, "systemd-analyze")
+	analyze := needs.Command(t, "systemd-analyze", "systemd")
 	text := replace(t, readFile(t, "tasks@.service"), "/usr/local/bin/tasks", "/bin/true") // it must exist
 	verify := func(text string) string {
 		file := filepath.Join(t.TempDir(), "tasks@4001.service")

@@ -8,6 +8,7 @@ require (
 	github.com/jackc/pgx/v5 v5.12.0
 	github.com/moby/buildkit v0.31.2
 	github.com/moby/patternmatcher v0.6.1
+	github.com/mooncore/mooncore v0.0.0
 	github.com/mooncore/mooncore/examples/production v0.0.0
 	github.com/opencontainers/go-digest v1.0.0
 	k8s.io/api v0.34.1

@@ -26,6 +26,8 @@ import (
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
 	"github.com/opencontainers/go-digest"
+
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 // An imageBuild is an image that was made without Docker: the steps of the Dockerfile, run by hand.
@@ -234,7 +236,7 @@ func (b *imageBuild) command(env []string, args ...string) *exec.Cmd {
 func TestTheImageRunsInAnEmptyRoot(t *testing.T) {
 	b := buildImage(t)
 	if os.Geteuid() != 0 {
-		missing(t, "only root can change the root directory of a process")
+		needs.Missing(t, "only root can change the root directory of a process")
 	}
 	var names []string
 	err := filepath.WalkDir(b.root, func(path string, d fs.DirEntry, err error) error {

@@ -4,11 +4,12 @@ import (
 	"fmt"
 	"net"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 // The directory of the files that are tested, and the root of the repository.
@@ -43,30 +44,12 @@ var image struct {
 // buildImage returns the image that the steps of the Dockerfile make. It skips the test where they cannot be run.
 func buildImage(t *testing.T) *imageBuild {
 	t.Helper()
-	need(t, "git")
+	needs.Command(t, "git", "git")
 	image.once.Do(func() { image.built, image.err = buildDockerfile(image.dir) })
 	if image.err != nil {
 		t.Fatal(image.err)
 	}
 	return image.built
-}
-
-// need returns the path of a command. It skips the test where there is none, unless MOONCORE_TEST_REQUIRE is "all".
-func need(t *testing.T, name string) (path string) {
-	t.Helper()
-	path, err := exec.LookPath(name)
-	if err != nil {
-		missing(t, err.Error())
-	}
-	return path
-}
-
-func missing(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
-		t.Fatalf("MOONCORE_TEST_REQUIRE=all, but: %s", what)
-	}
-	t.Skip(what)
 }
 
 func readFile(t *testing.T, name string) string {

@@ -30,6 +30,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
 	"github.com/mooncore/mooncore/examples/production/internal/pgtest"
+	"github.com/mooncore/mooncore/internal/needs"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
 )
@@ -45,7 +46,7 @@ func TestProxies(t *testing.T) {
 		start func(t *testing.T, p *proxied) *exec.Cmd
 	}{{"nginx", startNginx}, {"caddy", startCaddy}} {
 		t.Run(proxy.name, func(t *testing.T) {
-			path := need(t, proxy.name)
+			path := needs.Command(t, proxy.name, proxy.name)
 			t.Parallel()
 			p := &proxied{path: path, dir: t.TempDir(), port: freePort(t), plain: freePort(t), database: newDatabase(t, url, proxy.name)}
 			p.certify(t)
