@@ -98,17 +98,46 @@ func (w *window) gone() {
 	}
 }
 
-func (w *window) say(text string) {
+// hear waits for what somebody said. It returns false if the server closes the connection with 1012, since servers that have just
+// met, or lost each other, may have missed something.
+func (w *window) hear(from, text string) bool {
 	w.t.Helper()
-	w.send(fmt.Sprintf(`{"action":"say","room":"room-general","text":%q,"rayid":1}`, text))
+	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
+	defer cancel()
+	for {
+		_, data, err := w.conn.Read(ctx)
+		if websocket.CloseStatus(err) == websocket.StatusServiceRestart {
+			return false
+		}
+		if err != nil {
+			w.t.Fatalf("%s waits for %s of %s: %v", w.name, text, from, err)
+		}
+		if message := string(data); strings.HasPrefix(message, `["message",`) &&
+			strings.Contains(message, fmt.Sprintf(`"from":%q`, from)) && strings.Contains(message, fmt.Sprintf(`"text":%q`, text)) {
+			return true
+		}
+	}
 }
 
-func (w *window) hear(from, text string) {
-	w.t.Helper()
-	for {
-		got := w.expect(`["message",`)
-		if strings.Contains(got, fmt.Sprintf(`"from":%q`, from)) && strings.Contains(got, fmt.Sprintf(`"text":%q`, text)) {
+// talk has one say something, and all hear it: at once, or when those have come back who may have missed it.
+func talk(t *testing.T, c *cluster, people []*window, speaker int, text string) {
+	t.Helper()
+	for again := 0; ; again++ {
+		said := fmt.Sprintf("%s (%d)", text, again)
+		people[speaker].send(fmt.Sprintf(`{"action":"say","room":"room-general","text":%q,"rayid":1}`, said))
+		from, all := people[speaker].name, true
+		for i, w := range people {
+			if !w.hear(from, said) {
+				all = false
+				w.conn.CloseNow()
+				people[i] = open(t, c, w.name+"'")
+			}
+		}
+		if all {
 			return
+		}
+		if again == 5 {
+			t.Fatalf("nobody says %q but somebody must come back", text)
 		}
 	}
 }
@@ -140,11 +169,8 @@ func TestCluster(t *testing.T) {
 	for _, name := range []string{"Ann", "Bob", "Cat"} { // each on the next server
 		people = append(people, open(t, c, name))
 	}
-	for _, speaker := range people {
-		speaker.say("I am " + speaker.name)
-		for _, w := range people {
-			w.hear(speaker.name, "I am "+speaker.name)
-		}
+	for speaker := range people {
+		talk(t, c, people, speaker, "hello")
 	}
 
 	if err := syscall.Kill(int(c.pids[0].Load()), syscall.SIGKILL); err != nil {
@@ -155,10 +181,7 @@ func TestCluster(t *testing.T) {
 	lost.gone()
 	lost.conn.CloseNow()
 	people[servers-1] = open(t, c, "Cat again")
-	people[0].say("still here?")
-	for _, w := range people {
-		w.hear("Ann", "still here?")
-	}
+	talk(t, c, people, 0, "still here?")
 }
 
 // ready is how many servers are.
