@@ -86,6 +86,9 @@ var (
 	propagator = propagation.TraceContext{}
 )
 
+// A spanKey is the key of an observer's span in a call's context, which may hold spans of others too.
+type spanKey struct{ *observer }
+
 // CallStart begins the span of a call.
 func (o *observer) CallStart(ctx context.Context, req *mooncore.Request) context.Context {
 	attributes := make([]attribute.KeyValue, 0, 6)
@@ -117,13 +120,16 @@ func (o *observer) CallStart(ctx context.Context, req *mooncore.Request) context
 			ctx = remote
 		}
 	}
-	ctx, _ = o.tracer.Start(ctx, name, options...)
-	return ctx
+	ctx, span := o.tracer.Start(ctx, name, options...)
+	return context.WithValue(ctx, spanKey{o}, span)
 }
 
 // CallEnd ends it.
 func (o *observer) CallEnd(ctx context.Context, _ *mooncore.Request, _ any, err error, _ time.Duration) {
-	span := trace.SpanFromContext(ctx)
+	span, ok := ctx.Value(spanKey{o}).(trace.Span)
+	if !ok {
+		return // another Observer lost our context
+	}
 	defer span.End()
 	if !span.IsRecording() {
 		return

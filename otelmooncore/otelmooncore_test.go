@@ -365,3 +365,41 @@ func (s sampler) ShouldSample(p sdk.SamplingParameters) sdk.SamplingResult {
 }
 
 func (sampler) Description() string { return "drops all" }
+
+// A spanStarter is an Observer that starts a span, and leaves it to somebody else to end.
+type spanStarter struct {
+	mooncore.NopObserver
+	tracer trace.Tracer
+}
+
+func (s spanStarter) CallStart(ctx context.Context, _ *mooncore.Request) context.Context {
+	ctx, _ = s.tracer.Start(ctx, "theirs")
+	return ctx
+}
+
+// The span of another Observer is not ours to end, and does not hide ours.
+func TestSpanOfAnotherObserver(t *testing.T) {
+	spans := tracetest.NewInMemoryExporter()
+	provider := sdk.NewTracerProvider(sdk.WithSyncer(spans))
+	srv, err := mooncore.New(mooncore.Config{
+		Development: true, Logger: slog.New(slog.DiscardHandler), Routers: routers(provider.Tracer("test")),
+		Extensions: []mooncore.Extension{
+			otelmooncore.Extension(otelmooncore.Config{TracerProvider: provider}),
+			func(srv *mooncore.Server) error {
+				srv.Observe(spanStarter{tracer: provider.Tracer("theirs")})
+				return nil
+			},
+		},
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer srv.Shutdown(context.Background())
+	if _, err := srv.Call(t.Context(), &mooncore.Request{Action: "hello"}); err != nil {
+		t.Fatal(err)
+	}
+	ended := spans.GetSpans()
+	if len(ended) != 1 || ended[0].Name != "hello" || attributes(ended[0])["rpc.response.status_code"] != "ok" {
+		t.Errorf("ended: %v", ended)
+	}
+}
