@@ -114,7 +114,7 @@ func (c *cli) examine(ctx context.Context, args, variables []string, timeout tim
 	if ctx.Err() != nil {
 		return nil, ctx.Err()
 	}
-	if findings, ok := findingsIn(out.Bytes()); ok {
+	if findings, ok := findingsIn(out.Bytes(), err == nil); ok {
 		return findings, nil
 	}
 	said := strings.TrimSpace(plain(errOut.String() + out.String()))
@@ -130,18 +130,32 @@ func (c *cli) examine(ctx context.Context, args, variables []string, timeout tim
 	return nil, fmt.Errorf("%s ended without findings. It must call mooncore.Run, of this version or a later one%s", args[0], said)
 }
 
-// findingsIn finds the line of findings in what a program wrote.
-func findingsIn(out []byte) ([]mooncore.Finding, bool) {
+// findingsIn finds the line of findings in what a program wrote. An empty list counts if there is no other and the program ended well:
+// it may have written one of its own.
+func findingsIn(out []byte, endedWell bool) ([]mooncore.Finding, bool) {
+	none := false
 	lines := bytes.Split(out, []byte("\n"))
 	for _, line := range slices.Backward(lines) {
 		findings := []mooncore.Finding{}
 		dec := json.NewDecoder(bytes.NewReader(line))
 		dec.DisallowUnknownFields()
-		if bytes.HasPrefix(line, []byte("[")) && dec.Decode(&findings) == nil {
+		switch {
+		case !bytes.HasPrefix(line, []byte("[")) || dec.Decode(&findings) != nil || slices.ContainsFunc(findings, isNoFinding):
+		case len(findings) > 0:
 			return findings, true
+		default:
+			none = endedWell
 		}
 	}
-	return nil, false
+	return []mooncore.Finding{}, none
+}
+
+func isNoFinding(f mooncore.Finding) bool {
+	switch f.Severity {
+	case mooncore.SeverityFatal, mooncore.SeverityWarning, mooncore.SeverityInfo:
+		return f.ID == ""
+	}
+	return true
 }
 
 func (c *cli) printFindings(findings []mooncore.Finding) error {

@@ -23,6 +23,8 @@ func TestDoctor(t *testing.T) {
 	w.steps([]step{
 		{name: "fatal", args: doctor(), env: as("plain"), code: 1, out: `^✗ fatal no_key\n    JWT_PRIVATE_KEY not set.*\n    Why: .*\n    Fix: .*fatal finding, .*\n$`},
 		{name: "what it prints before is passed over", args: doctor(), env: as("chatty"), code: 1, out: `^✗ fatal no_key\n`},
+		{name: "and after", args: doctor(), env: as("chatty at the end"), code: 1, out: `^✗ fatal no_key\n`},
+		{name: "a program that fails and has found nothing", args: doctor(), env: as("empty"), code: 3, err: `ended without findings`},
 		{name: "with its variables", args: doctor("--env", "server.env"), env: as("plain"), out: `0 fatal findings, `},
 		{name: "strict", args: doctor("--env", "server.env", "--strict"), env: as("plain", "LOG_LEVEL=debug"), code: 1, out: `! warning debug_logging\n`},
 		{name: "a wrong variable", args: doctor("--env", "server.env"), env: as("plain", "PORT=x"), code: 1, out: `✗ fatal invalid_environment\n    PORT: `},

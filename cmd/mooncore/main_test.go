@@ -50,6 +50,14 @@ func program(kind string) int {
 	case "chatty":
 		fmt.Println("[starting] connecting to the database")
 		fmt.Println(`[{"id":"no finding"}]`)
+	case "chatty at the end":
+		_ = mooncore.Run(cfg)
+		fmt.Println("[]")
+		fmt.Println(`[{"id":"no finding","severity":"none"}]`)
+		return 0
+	case "empty":
+		fmt.Println("[]")
+		return 7
 	case "silent":
 		return 0
 	case "crash":
