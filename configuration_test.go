@@ -121,7 +121,7 @@ func TestConfigurationGuideHasEveryVariable(t *testing.T) {
 			got[name[1]] = true
 		}
 	}
-	for _, name := range []string{"MOONCORE_DEV_TOOLS", "MOONCORE_DEV_SECRET", "GOMEMLIMIT"} { // read by package devtools, and by Go
+	for _, name := range []string{"MOONCORE_DEV_TOOLS", "MOONCORE_DEV_SECRET", "MOONCORE_URL", "MOONCORE_TOKEN", "GOMEMLIMIT"} { // read by package devtools, the command, and Go
 		if !got[name] {
 			t.Errorf("nothing about %s", name)
 		}

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os/exec"
 	"slices"
 	"strings"
 	"sync"
@@ -18,6 +17,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/internal/needs"
 )
 
 // dribble writes a byte each half second until the server closes or the text ends, and returns what the server said, and when
@@ -144,10 +144,7 @@ func TestLargeHeadersAreRefused(t *testing.T) {
 
 // With few descriptors the server refuses, lives, and recovers.
 func TestFewDescriptors(t *testing.T) {
-	shell, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip("no shell to set the limit")
-	}
+	shell := needs.Command(t, "sh", "dash") // it sets the limit
 	const limit, clients = 256, 300
 	p := startProcess(t, "serial", shell, "-c", fmt.Sprintf(`ulimit -n %d && exec "$0"`, limit))
 	refused := 0
@@ -196,10 +193,7 @@ func TestFewDescriptors(t *testing.T) {
 
 // More connections than descriptors, without a word: accepting fails for a while, the process doesn't.
 func TestNoDescriptors(t *testing.T) {
-	shell, err := exec.LookPath("sh")
-	if err != nil {
-		t.Skip("no shell to set the limit")
-	}
+	shell := needs.Command(t, "sh", "dash") // it sets the limit
 	p := startProcess(t, "serial", shell, "-c", `ulimit -n 64 && exec "$0"`)
 	var idle []net.Conn
 	for range 100 {
@@ -273,8 +267,10 @@ func TestTenantConns(t *testing.T) {
 	first.ask("ping")
 	second.ask("ping") // both are registered
 	token := srv.token(id)
-	if c, resp := dialURL(t, "ws://"+srv.addr+"/ws", srv.client, "Authorization", "Bearer "+token); c != nil || resp.StatusCode != 503 {
-		t.Errorf("a third connection: %v", resp.Status)
+	if c, resp := dialURL(t, "ws://"+srv.addr+"/ws", srv.client, "Authorization", "Bearer "+token); c != nil {
+		t.Error("a third connection")
+	} else if body, err := io.ReadAll(resp.Body); err != nil || resp.StatusCode != 503 || string(body) != `{"error":"Too many connections","code":"unavailable"}` {
+		t.Errorf("a third connection: %v %s, error %v", resp.Status, body, err)
 	}
 	stranger := srv.dial()
 	if got := stranger.ask(`["jwt","` + token + `"]`); got != `["jwt","jwt_failed"]` {

@@ -48,7 +48,7 @@ func newFigures(srv *mooncore.Server) *figures {
 		func(r *reading) float64 { return float64(r.anonymous) })
 	add(prometheus.GaugeValue, connections, "WebSocket connections that are open.", prometheus.Labels{"state": "authenticated"},
 		func(r *reading) float64 { return float64(r.authenticated) })
-	counter("mooncore_connections_refused_total", "WebSocket connections that were refused because a limit was reached.",
+	counter("mooncore_connections_refused_total", "WebSocket connections that were refused: a limit had no place for them, or the broker was away.",
 		func(r *reading) uint64 { return r.Refused })
 	gauge("mooncore_queue_bytes", "Bytes that wait to be sent, of all WebSocket connections.",
 		func(r *reading) float64 { return float64(r.queued) })
