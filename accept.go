@@ -164,14 +164,11 @@ func (s *Server) register(c *Conn, id *Identity) error {
 		return nil
 	}
 	c.member = p.conns.Add(anonTenant, c)
-	if !c.authenticate(context.Background(), id) {
+	err := c.authenticate(context.Background(), id)
+	if err != nil {
 		c.end()
-		if stats, ok := s.brokerStats(); ok && !stats.Up {
-			return errAway
-		}
-		return errOverloaded
 	}
-	return nil
+	return err
 }
 
 // armAuthTimeout closes an anonymous connection that stays so for too long, where the server wants that.

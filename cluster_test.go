@@ -2,6 +2,8 @@ package mooncore_test
 
 import (
 	"context"
+	"errors"
+	"io"
 	"slices"
 	"strings"
 	"sync"
@@ -290,6 +292,41 @@ func (b *awayBroker) Subscribe(ctx context.Context, topic string, deliver func([
 
 func (b *awayBroker) Stats() pubsub.Stats {
 	return pubsub.Stats{Engine: "test", Up: !b.away.Load(), Subscriptions: 3}
+}
+
+// A fullBroker is there, and takes no subscription any more when it is told so.
+type fullBroker struct {
+	awayBroker
+	full atomic.Bool
+}
+
+func (b *fullBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	if b.full.Load() {
+		return nil, errors.New("too many subscriptions")
+	}
+	return b.awayBroker.Subscribe(ctx, topic, deliver, lost)
+}
+
+// A broker that doesn't take a subscription is not taken for a server with too many connections.
+func TestBrokerRefusesSubscriptions(t *testing.T) {
+	broker := &fullBroker{awayBroker: awayBroker{Local: pubsub.NewLocal()}}
+	cfg := withTokens()
+	cfg.Broker = broker
+	srv := serve(t, cfg)
+	broker.full.Store(true)
+	token := srv.token(mooncore.Identity{User: "alice", Tenant: "t"})
+	c, resp := dialURL(t, "ws://"+srv.addr+"/ws", srv.client, "Authorization", "Bearer "+token)
+	if c != nil {
+		t.Fatal("it is connected")
+	}
+	body, err := io.ReadAll(resp.Body)
+	if err != nil || resp.StatusCode != 503 || string(body) != `{"error":"Unavailable","code":"unavailable"}` {
+		t.Errorf("%s %s, error %v", resp.Status, body, err)
+	}
+	stranger := srv.dial()
+	if got := stranger.ask(`["jwt","` + token + `"]`); got != `["jwt","jwt_failed"]` {
+		t.Errorf("a login: %s", got)
+	}
 }
 
 // While the broker is away, publishing fails, the server is not ready but alive, and calls are answered.

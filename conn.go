@@ -3,6 +3,7 @@ package mooncore
 import (
 	"context"
 	"math"
+	"net"
 	"net/netip"
 	"sync"
 	"sync/atomic"
@@ -184,24 +185,24 @@ func (c *Conn) deliver(frame *ws.Prepared, now int64) {
 }
 
 // authenticate makes id the connection's identity. With the same app, tenant, user and scope, the channels that id may still
-// be in stay, so that a refreshed token loses no event; else all of the old ones are left first. It reports false, and changes
-// nothing, when the tenant has no place for another connection or the broker is away.
-func (c *Conn) authenticate(ctx context.Context, id *Identity) bool {
+// be in stay, so that a refreshed token loses no event; else all of the old ones are left first. It fails, and changes nothing, when
+// the tenant has no place for another connection, the broker doesn't take the subscription, or the connection closes.
+func (c *Conn) authenticate(ctx context.Context, id *Identity) error {
 	own := userChannel(id.User)
 	if !c.hold(ctx, id.Tenant, own) {
-		return false
+		return errAway
 	}
-	old, left, ok := c.become(id, c.allowed(ctx, id))
-	if !ok {
+	old, left, err := c.become(id, c.allowed(ctx, id))
+	if err != nil {
 		c.release(id.Tenant, own)
-		return false
+		return err
 	}
 	c.release(old.tenantName(), left...)
 	// A revocation between the check of the token and this moment did not see the connection.
 	if c.server.tokens.refuses(id) {
 		c.ws.Close(ws.CodeUnauthorized, "token revoked")
 	}
-	return true
+	return nil
 }
 
 // allowed returns those of the joined channels that id may be in too.
@@ -218,18 +219,18 @@ func (c *Conn) allowed(ctx context.Context, id *Identity) map[registry.Channel]b
 }
 
 // become changes the identity, and returns the old one and the channels that were left, for which the hold ends.
-func (c *Conn) become(id *Identity, keep map[registry.Channel]bool) (old *Identity, left []registry.Channel, ok bool) {
+func (c *Conn) become(id *Identity, keep map[registry.Channel]bool) (old *Identity, left []registry.Channel, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old = c.identity.Load()
 	if c.closed {
-		return old, nil, false
+		return old, nil, net.ErrClosed
 	}
 	move := func() { left = c.member.Move(id.Tenant, func(ch registry.Channel) bool { return keep[ch] }) }
 	if old.tenantName() == id.Tenant {
 		move()
 	} else if !c.pool.admit(id.Tenant, c.server.cfg.Limits.TenantConns, move) {
-		return old, nil, false
+		return old, nil, errOverloaded
 	}
 	c.server.presence.left(c, old, left)
 	c.lapsed = false
@@ -242,7 +243,7 @@ func (c *Conn) become(id *Identity, keep map[registry.Channel]bool) (old *Identi
 	if joined, _ := c.member.Join(userChannel(id.User), 0); !joined {
 		left = append(left, userChannel(id.User)) // it was in it and held it already
 	}
-	return old, left, true
+	return old, left, nil
 }
 
 // tenantName is the tenant whose channels the identity is in.

@@ -157,7 +157,7 @@ func (s socket) jwt(token string) bool {
 			err = fmt.Errorf("the claims have no JSON: %w", err)
 		}
 	}
-	if claims != nil && s.authenticate(s.ws.Context(), id) {
+	if claims != nil && s.authenticate(s.ws.Context(), id) == nil {
 		s.ws.Reply(ws.Text, appendEvent(nil, "jwt", claims))
 		return true
 	}
