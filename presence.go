@@ -1,7 +1,6 @@
 package mooncore
 
 import (
-	"context"
 	"maps"
 	"slices"
 	"sync"
@@ -78,9 +77,25 @@ func (p *presence) change(c *Conn, id *Identity, ch registry.Channel, by int) {
 		return // another connection of the same user
 	}
 	if len(room.changed) == 0 && !room.telling {
-		time.AfterFunc(presenceDelay, func() { p.flush(key) })
+		p.after(presenceDelay, func() { p.flush(key) })
 	}
 	room.changed[id.User] = struct{}{}
+}
+
+// after runs fn in a goroutine when d has passed, unless presence is closed by then. Shutdown waits for it.
+func (p *presence) after(d time.Duration, fn func()) {
+	time.AfterFunc(d, func() {
+		p.mu.Lock()
+		closed := p.closed
+		if !closed {
+			p.server.workers.Add(1) // before close, so before Shutdown waits
+		}
+		p.mu.Unlock()
+		if !closed {
+			defer p.server.workers.Done()
+			fn()
+		}
+	})
 }
 
 // flush publishes what changed since the last event.
@@ -98,10 +113,10 @@ func (p *presence) flush(key presenceKey) {
 	if err == nil && len(event.Joined)+len(event.Left) > 0 {
 		var body []byte
 		if body, err = eventJSON("presence", event); err == nil {
-			err = p.server.publish(context.Background(), key.pool, key.tenant, []registry.Channel{key.ch}, body)
+			err = p.server.publish(p.server.background, key.pool, key.tenant, []registry.Channel{key.ch}, body)
 		}
 	}
-	if err != nil {
+	if err != nil && p.server.background.Err() == nil { // else the others hear that this server ends
 		p.server.log.Error("presence was not published", "channel", key.ch.Name, "cause", err)
 	}
 
@@ -110,7 +125,7 @@ func (p *presence) flush(key presenceKey) {
 	room.telling = false
 	switch {
 	case len(room.changed) > 0:
-		time.AfterFunc(presenceDelay, func() { p.flush(key) })
+		p.after(presenceDelay, func() { p.flush(key) })
 	case len(room.conns) == 0 && p.rooms[key] == room:
 		delete(p.rooms, key)
 	}
@@ -137,10 +152,10 @@ func (p *presence) event(key presenceKey, room *presenceRoom) (presenceEvent, er
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if err == nil {
-		room.others = others
+		p.learn(room, others)
 	}
 	for _, user := range slices.Sorted(maps.Keys(room.changed)) {
-		since, both := room.elsewhere(user)
+		since, both := elsewhere(others, user)
 		switch {
 		case room.conns[user] == 0 && !both:
 			event.Left = append(event.Left, user)
@@ -157,7 +172,12 @@ func (p *presence) ask(key presenceKey) (others map[string]map[string]time.Time,
 	if p.server.siblings == nil {
 		return nil, nil
 	}
+	began := time.Now()
 	answers, err := p.server.siblings.members(p.server.background, key.pool.name, key.tenant, key.ch)
+	if err == nil && time.Since(began) > presenceDelay {
+		// A server did not answer, and who came by another one meanwhile has been told already. The mute one is not asked again.
+		answers, err = p.server.siblings.members(p.server.background, key.pool.name, key.tenant, key.ch)
+	}
 	if err != nil {
 		return nil, err
 	}
@@ -172,9 +192,21 @@ func (p *presence) ask(key presenceKey) (others map[string]map[string]time.Time,
 	return others, nil
 }
 
+// learn keeps who is in a room by other servers. Of one that did not answer it keeps what is known, until ended tells of it. p.mu is held.
+func (p *presence) learn(room *presenceRoom, others map[string]map[string]time.Time) {
+	if room.others == nil {
+		room.others = map[string]map[string]time.Time{}
+	}
+	for server, users := range others {
+		if p.server.siblings.knows(server) { // else ended has told, or is about to
+			room.others[server] = users
+		}
+	}
+}
+
 // elsewhere reports whether a user is there by another server, and since when.
-func (room *presenceRoom) elsewhere(user string) (since time.Time, ok bool) {
-	for _, users := range room.others {
+func elsewhere(others map[string]map[string]time.Time, user string) (since time.Time, ok bool) {
+	for _, users := range others {
 		if at, is := users[user]; is && (!ok || at.Before(since)) {
 			since, ok = at, true
 		}
@@ -192,13 +224,15 @@ func (p *presence) heard(key presenceKey) {
 		return
 	}
 	room.asking = true
-	time.AfterFunc(presenceRefresh, func() {
+	p.after(presenceRefresh, func() {
+		p.mu.Lock()
+		room.asking = false // what is heard from now on may be news
+		p.mu.Unlock()
 		others, err := p.ask(key)
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		room.asking = false
 		if err == nil {
-			room.others = others
+			p.learn(room, others)
 		}
 	})
 }
@@ -212,7 +246,7 @@ func (p *presence) ended(server string) {
 		delete(room.others, server)
 		event := presenceEvent{key.ch.Name, []string{}, []string{}}
 		for _, user := range slices.Sorted(maps.Keys(users)) {
-			if _, still := room.elsewhere(user); !still && room.conns[user] == 0 {
+			if _, still := elsewhere(room.others, user); !still && room.conns[user] == 0 {
 				event.Left = append(event.Left, user)
 			}
 		}

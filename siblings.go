@@ -137,6 +137,13 @@ func (b *siblings) sweep() (gone []string) {
 	return gone
 }
 
+// knows reports whether a server has not been swept.
+func (b *siblings) knows(server string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.seen[server] != nil
+}
+
 // answer answers a question, or the first beat of a server.
 func (b *siblings) answer(ctx context.Context, m controlMessage) {
 	if m.Hello {

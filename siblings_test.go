@@ -243,3 +243,71 @@ func TestPresenceWhenAServerEnds(t *testing.T) {
 		})
 	}
 }
+
+// mortals starts servers of a cluster that can die. Each channel has presence.
+func mortals(t *testing.T, n int) (servers []*mooncoretest.Server, brokers []*mortalBroker) {
+	local := pubsub.NewLocal()
+	cfg := withTokens()
+	cfg.Routers[0].Channels = []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated, Presence: true}}
+	for range n {
+		b := &mortalBroker{sharedBroker: sharedBroker{Local: local}}
+		cfg.Broker = b
+		brokers, servers = append(brokers, b), append(servers, mooncoretest.New(t, cfg))
+	}
+	synctest.Wait()
+	return servers, brokers
+}
+
+// expectPresence waits for a presence event.
+func expectPresence(t *testing.T, c *mooncoretest.Conn, joined, left []string) {
+	t.Helper()
+	var got struct{ Joined, Left []string }
+	c.Expect("presence", &got)
+	if !slices.Equal(got.Joined, joined) || !slices.Equal(got.Left, left) {
+		t.Errorf("joined %q, left %q, want %q, %q", got.Joined, got.Left, joined, left)
+	}
+}
+
+// Who moves to another server, while a third does not answer the first, has not left.
+func TestPresenceOfWhoMoves(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers, brokers := mortals(t, 3)
+		mover := mooncore.Identity{User: "mover", Tenant: "t"}
+		watcher := servers[1].As(mooncore.Identity{User: "watcher", Tenant: "t"}).Dial()
+		watcher.Join("a")
+		expectPresence(t, watcher, []string{"watcher"}, nil)
+		old := servers[0].As(mover).Dial()
+		old.Join("a")
+		expectPresence(t, watcher, []string{"mover"}, nil)
+		time.Sleep(time.Second)
+		brokers[2].dead.Store(true)
+		if _, err := servers[1].Tenant("", "t").Members(t.Context(), "b"); err != nil { // from now on, the second waits for it no more
+			t.Fatal(err)
+		}
+		old.Leave("a")
+		time.Sleep(500 * time.Millisecond) // the first asks the others
+		servers[1].As(mover).Dial().Join("a")
+		expectPresence(t, watcher, []string{"mover"}, nil)
+		time.Sleep(10 * time.Second)
+		watcher.ExpectNothing()
+	})
+}
+
+// Who was on a server that died has left, also when others came before it was given up.
+func TestPresenceOfADeadServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers, brokers := mortals(t, 2)
+		watcher := servers[0].As(mooncore.Identity{User: "watcher", Tenant: "t"}).Dial()
+		watcher.Join("a")
+		expectPresence(t, watcher, []string{"watcher"}, nil)
+		servers[1].As(mooncore.Identity{User: "cat", Tenant: "t"}).Dial().Join("a")
+		expectPresence(t, watcher, []string{"cat"}, nil)
+		time.Sleep(time.Second)
+		brokers[1].dead.Store(true)
+		servers[0].As(mooncore.Identity{User: "dog", Tenant: "t"}).Dial().Join("a")
+		expectPresence(t, watcher, []string{"dog"}, nil)
+		expectPresence(t, watcher, nil, []string{"cat"})
+		time.Sleep(10 * time.Second)
+		watcher.ExpectNothing()
+	})
+}
