@@ -47,7 +47,7 @@ const (
 //
 // A fault, such as an address that is none, is a finding like any other; it is found where New finds it, which refuses faults in
 // development too. Of the program, Check asks Logger for its level and calls nothing else. It opens nothing, and looks at the limits
-// of the process: descriptors, GOMEMLIMIT, the control group.
+// of the process, descriptors, GOMEMLIMIT and the control group, and at MOONCORE_DEV_TOOLS.
 func (c Config) Check() []Finding { return c.checkOn(thisMachine()) }
 
 // Check returns what [Config.Check] says of the server's configuration.

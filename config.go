@@ -99,7 +99,7 @@ type Config struct {
 	// Observers see calls, their steps, connections and frames, in this order. Default none.
 	Observers []Observer
 
-	// Broker joins the servers of a cluster. The Server closes it. While it is away, publishing fails with CodeUnavailable, and so
+	// Broker joins the servers of a cluster. The Server closes it, and so do [New] and [Run] when they fail. While it is away, publishing fails with CodeUnavailable, and so
 	// does the check "broker", which a [pubsub.Reporter] adds to Checks. Default: local, one server alone.
 	Broker pubsub.Broker
 

@@ -40,7 +40,8 @@ type JWTConfig struct {
 	// Lifetime is how long a token of [Server.Token] is good, in whole seconds. Default 18h, or MaxLifetime if that is less.
 	Lifetime time.Duration
 
-	// MaxLifetime refuses tokens that were issued for longer, exp less iat, and those without iat. Default 0: any.
+	// MaxLifetime refuses tokens that were issued for longer, exp less iat, and those without iat. A revocation is forgotten
+	// when no token can be that old any more; without MaxLifetime, never. Default 0: any.
 	MaxLifetime time.Duration
 
 	// Leeway is how far clocks may differ for exp and nbf. Default 0.

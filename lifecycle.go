@@ -46,11 +46,12 @@ const (
 // finding is fatal.
 func Run(cfg Config) error {
 	if format := os.Getenv(checkVariable); format != "" {
-		return checkEnvironment(cfg, format, os.Stdout)
+		return errors.Join(checkEnvironment(cfg, format, os.Stdout), cfg.closeBroker())
 	}
+	given := cfg
 	cfg, err := ConfigFromEnv(cfg)
 	if err != nil {
-		return fmt.Errorf("mooncore: the environment has faults:\n%w", err)
+		return errors.Join(fmt.Errorf("mooncore: the environment has faults:\n%w", err), given.closeBroker())
 	}
 	s, err := New(cfg)
 	if err != nil {
@@ -252,22 +253,18 @@ func version() string {
 
 // Shutdown drains: /readyz fails, new calls are refused after Config.DrainDelay, running ones are answered, connections are
 // closed with 1012, the goroutines of [Server.Go] and the broker stop. It returns when all of them have ended, or, after it
-// has cut off what was left, the error of ctx. Further calls wait for the first.
+// has cut off what was left, the error of ctx. Further calls wait for the first, as long as their own ctx lasts, and return its
+// error.
 //
 // [http.Server.Shutdown] closes no WebSocket: a program that mounts the Server calls both, this one first.
 func (s *Server) Shutdown(ctx context.Context) error {
-	var err error
-	first := false
-	s.shutdownOnce.Do(func() { first = true; err = s.drain(ctx); close(s.shutdownDone) })
-	if first {
+	if s.shutdown.CompareAndSwap(false, true) {
+		s.shutdownErr = s.drain(ctx)
+		close(s.shutdownDone)
+	} else if err := waitFor(ctx, s.shutdownDone); err != nil {
 		return err
 	}
-	select {
-	case <-s.shutdownDone:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return s.shutdownErr
 }
 
 func (s *Server) drain(ctx context.Context) error {
@@ -298,6 +295,17 @@ func (s *Server) abandon() error {
 	ctx, cancel := context.WithTimeout(context.Background(), s.cfg.ShutdownTimeout)
 	defer cancel()
 	return s.stop(ctx)
+}
+
+// closeBroker closes the broker of a server that was never made.
+func (c *Config) closeBroker() error {
+	if c.Broker == nil {
+		return nil
+	}
+	if err := c.Broker.Close(); err != nil {
+		return fmt.Errorf("mooncore: Broker: %w", err)
+	}
+	return nil
 }
 
 // stop ends the goroutines of Go, the checks and the broker.

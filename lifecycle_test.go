@@ -638,8 +638,8 @@ func TestShutdownReturnsWhenItsContextEnds(t *testing.T) {
 			server.Close()
 			http.DefaultClient.CloseIdleConnections()
 			eventually(t, "the last connection is forgotten", func() bool { return len(srv.Conns()) == 0 })
-			if err := srv.Shutdown(context.Background()); err != nil {
-				t.Errorf("a second Shutdown: %v", err)
+			if err := srv.Shutdown(context.Background()); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("a second Shutdown: %v", err) // the first one's
 			}
 		})
 	}
