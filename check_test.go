@@ -62,7 +62,7 @@ func goodConfig(t testing.TB) Config {
 		Routers: []Router{{Actions: []Action{{Name: "a", Allow: Public, Handler: Func(nothing), ReadOnly: true}}}},
 		Logger:  slog.New(slog.NewTextHandler(new(bytes.Buffer), nil)),
 		JWT: JWTConfig{
-			Issuer: "https://api.example.com", PrivateKey: ecPEM(t),
+			Issuer: "https://api.example.com", PrivateKey: ecPEM(t), MaxLifetime: 24 * time.Hour,
 			OnRevoke: func(context.Context, Revocation) error { return nil },
 		},
 		SecretKeyBase:  "kFz0n9Qw3vXy7RtLpB2mHs8JcDgA5eU1",
@@ -126,9 +126,10 @@ func TestCheck(t *testing.T) {
 		{"no origin", func(c *Config, _ *machine) { c.Origins = []string{"app.example.com"} }, "invalid_config", SeverityFatal, `Origins[0]: "app.example.com" is not an origin`},
 		{"no hosts", func(c *Config, _ *machine) { c.Hosts = nil }, "any_host", SeverityInfo, "Hosts: "},
 		{"no issuer", func(c *Config, _ *machine) { c.JWT.Issuer = "" }, "default_issuer", SeverityWarning, "JWT.Issuer: it is not set"},
-		{"tokens for a year", func(c *Config, _ *machine) { c.JWT.Lifetime = 365 * 24 * time.Hour }, "long_tokens", SeverityWarning, "JWT.Lifetime: tokens are good for 8760h"},
+		{"tokens for a year", func(c *Config, _ *machine) { c.JWT.Lifetime, c.JWT.MaxLifetime = 365*24*time.Hour, 365*24*time.Hour }, "long_tokens", SeverityWarning, "JWT.Lifetime: tokens are good for 8760h"},
 		{"leeway", func(c *Config, _ *machine) { c.JWT.Leeway = time.Hour }, "wide_leeway", SeverityWarning, "JWT.Leeway: tokens are good for 1h0m0s"},
 		{"revocations", func(c *Config, _ *machine) { c.JWT.OnRevoke = nil }, "revocations_in_memory", SeverityInfo, "JWT.OnRevoke: "},
+		{"revocations for ever", func(c *Config, _ *machine) { c.JWT.MaxLifetime = 0 }, "endless_revocations", SeverityInfo, "JWT.MaxLifetime: "},
 		{"plain HTTP", func(c *Config, _ *machine) { c.TrustedProxies = nil }, "plain_http", SeverityWarning, "Addr: :4000 serves plain HTTP"},
 		{"trusts everybody", func(c *Config, _ *machine) {
 			c.TrustedProxies = append(c.TrustedProxies, netip.MustParsePrefix("0.0.0.0/0"))
@@ -328,7 +329,7 @@ func TestNewLogsFindingsOnceInProduction(t *testing.T) {
 		var log bytes.Buffer
 		c := goodConfig(t)
 		c.Logger = slog.New(slog.NewJSONHandler(&log, nil))
-		c.Checks, c.Hosts, c.JWT.OnRevoke, c.Development, c.TrustedProxies = nil, nil, nil, development, nil
+		c.Checks, c.Hosts, c.JWT.OnRevoke, c.JWT.MaxLifetime, c.Development, c.TrustedProxies = nil, nil, nil, 0, development, nil
 		s, err := New(c)
 		if err != nil {
 			t.Fatal(err)
@@ -356,7 +357,7 @@ func TestNewLogsFindingsOnceInProduction(t *testing.T) {
 			got = append(got, l)
 		}
 		if len(got) != 2 || got[0].ID != "no_readiness_check" || got[0].Level != "WARN" || got[0].Fix == "" || got[1].Level != "INFO" ||
-			got[1].IDs != "revocations_in_memory,any_host" {
+			got[1].IDs != "revocations_in_memory,endless_revocations,any_host" {
 			t.Errorf("logged %+v", got) // plain_http is for Run to say
 		}
 	}

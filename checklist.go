@@ -187,6 +187,11 @@ func (c *Config) checkTokens(l *checklist) {
 			"A token that was revoked is good again after a restart, until it expires.",
 			"Keep them in a database by JWT.OnRevoke, and give them back by JWT.Revoked.")
 	}
+	if jwt.MaxLifetime == 0 {
+		l.note("endless_revocations", "JWT.MaxLifetime: it is not set, so a revocation is never forgotten.",
+			"A token may be good for any time, so each logout by RevokeToken takes some 100 bytes for as long as the process runs.",
+			"Set JWT.MaxLifetime to the lifetime of your tokens: a revocation ends with the last token that it can refuse.")
+	}
 }
 
 // namedActions is how many actions a finding names.
