@@ -146,6 +146,8 @@ func (t *tools) getSettings(*http.Request) (any, error) {
 	return map[string][]mooncore.Setting{"settings": t.srv.Settings()}, nil
 }
 
+func (t *tools) getDoctor(r *http.Request) (any, error) { return t.doctor(r.Context(), struct{}{}) }
+
 // An appView is an app's catalogue.
 type appView struct {
 	App      string        `json:"app"`

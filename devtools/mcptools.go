@@ -328,8 +328,9 @@ type doctorOut struct {
 	Findings    []mooncore.Finding `json:"findings"`
 }
 
+// doctor returns what would stand against the running configuration in production.
 func (t *tools) doctor(context.Context, struct{}) (doctorOut, error) {
-	return doctorOut{t.environment(), append([]mooncore.Finding{}, t.findings()...)}, nil
+	return doctorOut{t.environment(), append([]mooncore.Finding{}, t.srv.Check()...)}, nil
 }
 
 type profileIn struct {

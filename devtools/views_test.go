@@ -363,7 +363,7 @@ func TestOverview(t *testing.T) {
 				t.Errorf("%+v", f)
 			}
 		}
-		if found["dev_tools"] != "error" {
+		if found["dev_tools"] != string(mooncore.SeverityFatal) {
 			t.Errorf("the developer tools themselves are no finding: %v", found)
 		}
 	})

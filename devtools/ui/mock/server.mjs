@@ -273,7 +273,7 @@ function api(method, path, q, body) {
       return {
         environment: 'development',
         findings: [
-          { id: 'dev-tools', severity: 'error', what: 'Developer tools are on', why: 'They show every call and can act on connections.', fix: 'Leave Config.DevTools off in production.' },
+          { id: 'dev-tools', severity: 'fatal', what: 'Developer tools are on', why: 'They show every call and can act on connections.', fix: 'Leave Config.DevTools off in production.' },
           { id: 'readiness', severity: 'warning', what: 'There are no readiness checks', why: 'A load balancer sends calls here while a database is away.', fix: 'Put a function into Config.Checks.' },
           { id: 'pools', severity: 'info', what: 'One pool only', why: 'Nothing wrong with it.', fix: 'Nothing to do.' },
         ],

@@ -616,8 +616,8 @@ export interface Doctor {
 export interface Finding {
   /** Stable, such as "jwt-key". */
   id: string;
-  /** "error": production refuses to start. "warning": it starts, at a risk. "info": worth knowing. */
-  severity: 'error' | 'warning' | 'info';
+  /** "fatal": production refuses to start. "warning": it starts, at a risk. "info": worth knowing. */
+  severity: 'fatal' | 'warning' | 'info';
   /** Each a sentence or two. */
   what: string;
   why: string;

@@ -4,9 +4,9 @@ import { plural } from '../lib/format.ts';
 import { useLoad } from '../load.ts';
 import { Button, Empty, Ready, Tag } from '../parts/ui.tsx';
 
-const order: Finding['severity'][] = ['error', 'warning', 'info'];
+const order: Finding['severity'][] = ['fatal', 'warning', 'info'];
 const names: Record<Finding['severity'], [string, 'bad' | 'warn' | undefined]> = {
-  error: ['does not start', 'bad'],
+  fatal: ['does not start', 'bad'],
   warning: ['risk', 'warn'],
   info: ['worth knowing', undefined],
 };
@@ -17,15 +17,15 @@ export function Doctor() {
     <Ready of={report}>
       {(r) => {
         const findings = [...r.findings].sort((a, b) => order.indexOf(a.severity) - order.indexOf(b.severity));
-        const errors = findings.filter((f) => f.severity === 'error').length;
+        const fatal = findings.filter((f) => f.severity === 'fatal').length;
         return (
           <>
             <div class="row spread wrap">
               <p class="lead">
                 {findings.length === 0
                   ? 'Ready for production, as far as can be seen from here.'
-                  : errors > 0
-                    ? `With this configuration, production would not start: ${plural(errors, 'fault')}.`
+                  : fatal > 0
+                    ? `With this configuration, production would not start: ${plural(fatal, 'fault')}.`
                     : `Production would start, with ${plural(findings.length, 'thing')} to look at.`}
               </p>
               <Button icon="again" disabled={report.loading} onClick={report.reload}>
