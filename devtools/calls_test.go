@@ -188,6 +188,52 @@ func TestLogDetail(t *testing.T) {
 	d.ask("GET", "/api/log/x", "", 404, nil)
 }
 
+// A caller without a token may mean any app's action, and any Fallback: no field that one of them calls secret is recorded.
+func TestSecretsOfSeveralApps(t *testing.T) {
+	type card struct {
+		Card mooncore.Secret `json:"card"`
+		Note string          `json:"note"`
+	}
+	type shipment struct {
+		Card  string                     `json:"card"`
+		Door  mooncore.Secret            `json:"door"`
+		Doors map[string]mooncore.Secret `json:"doors"`
+		Next  *shipment                  `json:"next"`
+	}
+	type ticket struct {
+		Seat mooncore.Secret `json:"seat"`
+	}
+	pay := mooncore.Func(func(context.Context, card) (int, error) { return 0, nil })
+	ship := mooncore.Func(func(context.Context, shipment) (int, error) { return 0, nil })
+	other := mooncore.Func(func(context.Context, ticket) (int, error) { return 0, nil })
+	d := start(t, mooncore.Config{Routers: []mooncore.Router{
+		{App: "shop", Actions: []mooncore.Action{
+			{Name: "send", Allow: mooncore.Authenticated, Handler: pay}, {Name: "open", Allow: mooncore.Authenticated, Handler: pay},
+		}},
+		{App: "post", Actions: []mooncore.Action{
+			{Name: "send", Allow: mooncore.Authenticated, Handler: ship}, {Name: "open", Allow: mooncore.Public, Handler: ship},
+		}, Fallback: mooncore.Action{Allow: mooncore.Authenticated, Handler: other}},
+	}}, devtools.Config{}).login()
+	const params = `{"card":"CANARY","door":"CANARY","doors":{"a":"CANARY"},"next":{"door":"CANARY","doors":{"b":"CANARY"}},"seat":"no secret of this action","note":"n"}`
+	for _, test := range []struct{ name, action, user, app, params string }{
+		{"refused", "send", "", "", params},
+		{"public", "open", "", "", params},
+		{"none, refused", "none", "", "", `{"seat":"CANARY"}`},
+		{"none, to the fallback", "none", "ann", "post", `{"seat":"CANARY"}`},
+		{"one app's", "send", "ann", "shop", `{"card":"CANARY"}`},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			_, _ = d.Call(t.Context(), &mooncore.Request{
+				Action: test.action, Params: []byte(test.params), Identity: mooncore.Identity{User: test.user, App: test.app},
+			})
+			w := d.send(d.request("GET", fmt.Sprintf("/api/log/%d", d.logged("?limit=1")[0].ID), ""))
+			if text := w.Body.String(); w.Code != 200 || strings.Contains(text, "CANARY") || !strings.Contains(text, "[redacted]") {
+				t.Errorf("%d %s", w.Code, text)
+			}
+		})
+	}
+}
+
 func TestLogQuery(t *testing.T) {
 	d := start(t, station(), devtools.Config{}).login()
 	for i := range 5 {

@@ -14,8 +14,9 @@ import (
 // Bounds of what is kept of watched connections.
 const (
 	maxWatched    = 16
-	maxFrameBytes = 256 << 10       // of one connection
-	watchFor      = 5 * time.Minute // after the last one looked
+	maxFrameBytes = 256 << 10        // of one connection
+	watchFor      = 5 * time.Minute  // after the last one looked
+	watchGoneFor  = 30 * time.Second // likewise, at one that is closed
 )
 
 // A frame is a message of a watched connection, without its secrets.
@@ -31,7 +32,7 @@ type frame struct {
 
 // A frameLog is the last frames of a connection. Its methods may be called concurrently.
 type frameLog struct {
-	gone     atomic.Bool // the connection is
+	gone     atomic.Bool // the connection is closed
 	watchers atomic.Int64
 	looked   atomic.Int64 // when somebody last did, Unix nanoseconds
 
@@ -103,7 +104,11 @@ func (r *recorder) unwatch(now time.Time) {
 	defer r.mu.Unlock()
 	r.watched.Range(func(id, log any) bool {
 		l := log.(*frameLog)
-		if l.watchers.Load() == 0 && now.UnixNano()-l.looked.Load() > int64(watchFor) {
+		keep := watchFor
+		if l.gone.Load() {
+			keep = watchGoneFor
+		}
+		if l.watchers.Load() == 0 && now.UnixNano()-l.looked.Load() > int64(keep) {
 			r.watched.Delete(id)
 			r.watching.Add(-1)
 		}
@@ -161,10 +166,8 @@ func (r *recorder) secretsOf(c *mooncore.Conn, object []byte) *secretFields {
 		}
 		action, _ := strictjson.Unquote(value)
 		id := c.Identity()
-		if stats := r.stats(id.App, action, id.User == ""); stats != nil {
-			return stats.secrets
-		}
-		return nil
+		_, secrets := r.named(id.App, action, id.User == "")
+		return secrets
 	}
 	return nil
 }

@@ -23,7 +23,9 @@ type recorder struct {
 	counts counters
 
 	actions   map[string]map[string]*actionStats // by app and name
-	anonymous map[string]*actionStats            // those that callers without a token reach
+	fallbacks map[string]*secretFields           // of Fallback's params, by app
+	anonymous map[string]*anonymousAction        // by name
+	anyone    *secretFields                      // of all Fallbacks' params
 
 	marksWaiting atomic.Int64
 	mu           sync.Mutex
@@ -42,6 +44,14 @@ type actionStats struct {
 	latency       histogram
 }
 
+// An anonymousAction is what callers without a token may mean by a name. Who is refused has no app, so the params' secrets are those
+// of every app's action.
+type anonymousAction struct {
+	stats   *actionStats // of the first one that they reach, or else of the first
+	public  bool         // they reach it
+	secrets *secretFields
+}
+
 // A run is a call that the developer tools make.
 type run struct {
 	key string
@@ -51,8 +61,8 @@ type run struct {
 
 func newRecorder(routers []mooncore.Router, logBytes int, redact *redactor) *recorder {
 	r := &recorder{
-		log: newRing(logBytes), redact: redact, actions: map[string]map[string]*actionStats{}, anonymous: map[string]*actionStats{},
-		runs: map[string]*run{},
+		log: newRing(logBytes), redact: redact, actions: map[string]map[string]*actionStats{}, fallbacks: map[string]*secretFields{},
+		anonymous: map[string]*anonymousAction{}, runs: map[string]*run{},
 	}
 	for _, router := range routers {
 		actions := map[string]*actionStats{}
@@ -60,28 +70,35 @@ func newRecorder(routers []mooncore.Router, logBytes int, redact *redactor) *rec
 		for _, action := range router.Actions {
 			stats := &actionStats{secrets: secretsOf(action.Handler.InputSchema())}
 			actions[action.Name] = stats
-			if _, ok := r.anonymous[action.Name]; !ok && action.Allow.Allows(mooncore.Identity{}) {
-				r.anonymous[action.Name] = stats
+			a := r.anonymous[action.Name]
+			if a == nil {
+				a = &anonymousAction{stats: stats}
+				r.anonymous[action.Name] = a
+			}
+			a.secrets = mergeSecrets(a.secrets, stats.secrets)
+			if public := action.Allow.Allows(mooncore.Identity{}); public && !a.public {
+				a.stats, a.public = stats, true
 			}
 		}
+		r.fallbacks[router.App] = secretsOf(router.Fallback.Handler.InputSchema())
+		r.anyone = mergeSecrets(r.anyone, r.fallbacks[router.App])
 	}
 	return r
 }
 
-// stats returns those of the action that a call names; nil if there is none, such as one that a Fallback answers.
-func (r *recorder) stats(app, action string, anonymous bool) *actionStats {
+// named returns the stats of the action that a call names, and the secret fields of its params. The stats are nil if there is none,
+// such as one that a Fallback answers.
+func (r *recorder) named(app, action string, anonymous bool) (*actionStats, *secretFields) {
 	if anonymous {
-		if stats := r.anonymous[action]; stats != nil {
-			return stats
+		if a := r.anonymous[action]; a != nil {
+			return a.stats, a.secrets
 		}
-		for _, actions := range r.actions { // it was refused
-			if stats := actions[action]; stats != nil {
-				return stats
-			}
-		}
-		return nil
+		return nil, r.anyone
 	}
-	return r.actions[app][action]
+	if stats := r.actions[app][action]; stats != nil {
+		return stats, stats.secrets
+	}
+	return nil, r.fallbacks[app]
 }
 
 // A call is the context of one call, and what is known of it before it ends.
@@ -145,7 +162,7 @@ func (r *recorder) CallEnd(ctx context.Context, req *mooncore.Request, out any, 
 		}
 	}
 	id := &req.Identity
-	stats := r.stats(id.App, req.Action, id.User == "")
+	stats, secrets := r.named(id.App, req.Action, id.User == "")
 	r.count(stats, c.start, took, err)
 	e := encoders.Get().(*encoder)
 	e.b = e.b[:0]
@@ -157,7 +174,7 @@ func (r *recorder) CallEnd(ctx context.Context, req *mooncore.Request, out any, 
 			source = "go" // via tells the rest
 		}
 	}
-	r.encode(e, c, req, outcome{out, err, took}, origin{source, via}, stats)
+	r.encode(e, c, req, outcome{out, err, took}, origin{source, via}, secrets)
 	logged := r.log.add(e.b)
 	if made != nil {
 		made.id.Store(logged)
@@ -195,7 +212,7 @@ type (
 )
 
 // encode writes what decodeRecord reads.
-func (r *recorder) encode(e *encoder, c *call, req *mooncore.Request, end outcome, from origin, stats *actionStats) {
+func (r *recorder) encode(e *encoder, c *call, req *mooncore.Request, end outcome, from origin, secrets *secretFields) {
 	id := &req.Identity
 	code, flags := codeOK, int64(0)
 	if end.err != nil {
@@ -244,10 +261,6 @@ func (r *recorder) encode(e *encoder, c *call, req *mooncore.Request, end outcom
 	}
 	for _, s := range c.more {
 		e.step(s)
-	}
-	var secrets *secretFields
-	if stats != nil {
-		secrets = stats.secrets
 	}
 	params := e.json(r.redact, req.Params, secrets)
 	result := e.json(r.redact, resultOf(req, end.out, end.err), nil)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/mooncore/mooncore"
 )
@@ -152,6 +153,44 @@ func FuzzRedact(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A closed connection gives its place up soon, an open one later.
+func TestUnwatch(t *testing.T) {
+	for _, test := range []struct {
+		name   string
+		closed bool
+		after  time.Duration
+		want   int64
+	}{
+		{"open", false, watchFor - time.Second, 1},
+		{"open, long ago", false, watchFor + time.Second, 0},
+		{"closed", true, watchGoneFor - time.Second, 1},
+		{"closed, long ago", true, watchGoneFor + time.Second, 0},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r := newRecorder(nil, 1<<20, newRedactor(nil))
+			c := new(mooncore.Conn)
+			log, err := r.watch(c)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if test.closed {
+				r.ConnClose(c, 1000, "")
+			}
+			looked := time.Unix(0, log.looked.Load())
+			log.watchers.Add(1)
+			r.unwatch(looked.Add(test.after))
+			if n := r.watching.Load(); n != 1 {
+				t.Errorf("%d are watched while somebody looks, want 1", n)
+			}
+			log.watchers.Add(-1)
+			r.unwatch(looked.Add(test.after))
+			if n := r.watching.Load(); n != test.want {
+				t.Errorf("%d are watched, want %d", n, test.want)
+			}
+		})
+	}
 }
 
 func TestHistogram(t *testing.T) {
