@@ -1,6 +1,7 @@
 package devtools
 
 import (
+	"bytes"
 	"encoding/binary"
 	"encoding/json"
 	"time"
@@ -53,7 +54,18 @@ const (
 )
 
 // An encoder writes a record as bytes; a decoder reads them. recorder.encode and decodeRecord say in which order.
-type encoder struct{ b []byte }
+type encoder struct {
+	b      []byte
+	value  bytes.Buffer // the result of a call by Go
+	values *json.Encoder
+}
+
+func newEncoder() *encoder {
+	e := new(encoder)
+	e.values = json.NewEncoder(&e.value)
+	e.values.SetEscapeHTML(false) // as clients get it
+	return e
+}
 
 func (e *encoder) int(n int64) { e.b = binary.AppendVarint(e.b, n) }
 

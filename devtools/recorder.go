@@ -151,7 +151,7 @@ func (r *recorder) CallStep(ctx context.Context, _ *mooncore.Request, name strin
 	c.more = append(c.more, s)
 }
 
-var encoders = sync.Pool{New: func() any { return new(encoder) }}
+var encoders = sync.Pool{New: func() any { return newEncoder() }}
 
 // CallEnd writes the call to the log.
 func (r *recorder) CallEnd(ctx context.Context, req *mooncore.Request, out any, err error, took time.Duration) {
@@ -179,7 +179,7 @@ func (r *recorder) CallEnd(ctx context.Context, req *mooncore.Request, out any, 
 	if made != nil {
 		made.id.Store(logged)
 	}
-	if cap(e.b) <= chunkSize {
+	if cap(e.b) <= chunkSize && e.value.Cap() <= chunkSize {
 		encoders.Put(e)
 	}
 }
@@ -263,7 +263,7 @@ func (r *recorder) encode(e *encoder, c *call, req *mooncore.Request, end outcom
 		e.step(s)
 	}
 	params := e.json(r.redact, req.Params, secrets)
-	result := e.json(r.redact, resultOf(req, end.out, end.err), nil)
+	result := e.json(r.redact, e.resultOf(req, end.out, end.err), nil)
 	e.int(int64(params)<<1 | int64(result&wasCut)/int64(wasCut))
 }
 
@@ -302,8 +302,8 @@ func (r *recorder) failure(e *encoder, err error) {
 	e.text(string(b))
 }
 
-// resultOf returns a result as JSON, nil if there is none. A call by Go has a value only.
-func resultOf(req *mooncore.Request, out any, err error) (b []byte) {
+// resultOf returns a result as JSON, nil if there is none. A call by Go has a value only. It is good until the next one.
+func (e *encoder) resultOf(req *mooncore.Request, out any, err error) (b []byte) {
 	if result := req.Result(); result != nil || err != nil {
 		return result
 	}
@@ -312,11 +312,11 @@ func resultOf(req *mooncore.Request, out any, err error) (b []byte) {
 			b = nil
 		}
 	}()
-	b, err = json.Marshal(out)
-	if err != nil {
+	e.value.Reset()
+	if e.values.Encode(out) != nil {
 		return nil
 	}
-	return b
+	return e.value.Bytes()
 }
 
 // clip shortens a name that a client chose, who may have put a token there.

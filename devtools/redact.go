@@ -157,9 +157,9 @@ func (w *walker) value(fields *secretFields, depth int) bool {
 	case '[':
 		return w.array(fields, depth)
 	case '"':
-		raw, ok := w.str()
+		raw, has, ok := w.str()
 		if ok {
-			w.text(raw)
+			w.text(raw, has)
 		}
 		return ok
 	}
@@ -191,7 +191,7 @@ func (w *walker) object(fields *secretFields, depth int) bool {
 			w.at++
 			w.space()
 		}
-		raw, ok := w.str()
+		raw, has, ok := w.str()
 		if !ok {
 			return false
 		}
@@ -212,10 +212,10 @@ func (w *walker) object(fields *secretFields, depth int) bool {
 			w.dst = append(w.dst, ',')
 		}
 		first = false
-		name := w.name(raw)
+		name := w.name(raw, has)
 		field := fields.field(name)
 		secret := field.isSecret() || w.r.secret(name)
-		if suspicious(raw) {
+		if suspicious(raw, has) {
 			if scrubbed, found := scrub(string(name)); found {
 				w.marks |= wasRedacted
 				raw = strictjson.AppendQuote(nil, scrubbed)
@@ -238,8 +238,8 @@ func (w *walker) object(fields *secretFields, depth int) bool {
 }
 
 // name is the name of a field as a program sees it.
-func (w *walker) name(raw []byte) []byte {
-	if bytes.IndexByte(raw, '\\') < 0 {
+func (w *walker) name(raw []byte, has traits) []byte {
+	if has&hasEscape == 0 {
 		return raw[1 : len(raw)-1]
 	}
 	name, _ := strictjson.Unquote(raw)
@@ -308,7 +308,7 @@ func (w *walker) array(fields *secretFields, depth int) bool {
 func (w *walker) skip(depth int) bool {
 	switch c := w.peek(); c {
 	case '"':
-		_, ok := w.str()
+		_, _, ok := w.str()
 		return ok
 	case '{', '[':
 		if depth >= maxDepth {
@@ -329,7 +329,7 @@ func (w *walker) skip(depth int) bool {
 				w.space()
 			}
 			if c == '{' {
-				if _, ok := w.str(); !ok {
+				if _, _, ok := w.str(); !ok {
 					return false
 				}
 				if w.space(); w.peek() != ':' {
@@ -367,36 +367,34 @@ func (w *walker) literal() bool {
 	return json.Valid(b)
 }
 
-// str passes over a string and returns it with its quotes.
-func (w *walker) str() ([]byte, bool) {
+// str passes over a string and returns it with its quotes, and what its bytes tell.
+func (w *walker) str() (raw []byte, has traits, ok bool) {
 	if w.peek() != '"' {
-		return nil, false
+		return nil, 0, false
 	}
 	start := w.at
-	ascii := true
-	escaped := false
 	for w.at++; w.at < len(w.src); w.at++ {
-		switch c := w.src[w.at]; {
-		case c == '"':
+		t := traitsOf[w.src[w.at]]
+		has |= t
+		switch {
+		case t&(hasEscape|hasEnd) == 0:
+		case t == hasEscape:
 			w.at++
-			raw := w.src[start:w.at]
-			return raw, (ascii || utf8.Valid(raw)) && (!escaped || json.Valid(raw))
-		case c == '\\':
-			escaped = true
+		case w.src[w.at] != '"':
+			return nil, 0, false
+		default:
 			w.at++
-		case c < ' ':
-			return nil, false
-		case c >= utf8.RuneSelf:
-			ascii = false
+			raw = w.src[start:w.at]
+			return raw, has, (has&hasWide == 0 || utf8.Valid(raw)) && (has&hasEscape == 0 || json.Valid(raw))
 		}
 	}
-	return nil, false
+	return nil, 0, false
 }
 
 // text writes a string: shortened if it is long, and without its secrets.
-func (w *walker) text(raw []byte) {
-	long, secrets := len(raw) > maxText, suspicious(raw)
-	if !secrets {
+func (w *walker) text(raw []byte, has traits) {
+	long, secrets := len(raw) > maxText, suspicious(raw, has)
+	if !secrets && has&hasAssignment != 0 {
 		_, at := w.r.nextAssignment(raw, 0)
 		secrets = at >= 0
 	}
@@ -436,11 +434,55 @@ func (r *redactor) text(s string) string {
 	return r.prose(s)
 }
 
+// Traits of a JSON string are the kinds of bytes in it: each thing that redaction looks for cannot do without one, and most strings
+// have none of them.
+type traits byte
+
+const (
+	hasEnd        traits = 1 << iota // a quote, or what no string may hold
+	hasEscape                        // what follows may be any byte
+	hasWide                          // beyond ASCII
+	hasAssignment                    // ':' or '='
+	hasSpace                         // ' ' or '+', as behind "Bearer"
+	hasAt                            // '@', as behind a URL's password
+	hasDash                          // as around a private key
+	hasJ                             // as in "eyJ"
+)
+
+var traitsOf = func() (t [256]traits) {
+	for c := range t {
+		switch {
+		case c < ' ':
+			t[c] = hasEnd
+		case c >= utf8.RuneSelf:
+			t[c] = hasWide
+		}
+	}
+	t['"'], t['\\'] = hasEnd, hasEscape
+	t[':'], t['='] = hasAssignment, hasAssignment
+	t[' '], t['+'] = hasSpace, hasSpace
+	t['@'], t['-'], t['J'] = hasAt, hasDash, hasJ
+	return t
+}()
+
 // suspicious is a quick check for what scrub may find in a JSON string. An escape may hide anything.
-func suspicious(raw []byte) bool {
-	return bytes.IndexByte(raw, '\\') >= 0 || len(raw) > 10 &&
-		(bytes.Contains(raw, []byte("eyJ")) || bytes.Contains(raw, []byte("earer")) || bytes.Contains(raw, []byte("EARER")) ||
-			bytes.Contains(raw, []byte("-----")) || bytes.Contains(raw, []byte("://")) && bytes.IndexByte(raw, '@') >= 0)
+func suspicious(raw []byte, has traits) bool {
+	return has&hasEscape != 0 ||
+		has&hasJ != 0 && bytes.Contains(raw, []byte("eyJ")) ||
+		has&hasDash != 0 && bytes.Contains(raw, []byte("-----")) ||
+		has&hasAt != 0 && bytes.Contains(raw, []byte("://")) ||
+		has&hasSpace != 0 && namesBearer(raw)
+}
+
+// namesBearer reports whether "bearer" stands before a space or plus, in any case.
+func namesBearer(raw []byte) bool {
+	const word = "bearer"
+	for i := len(word); i < len(raw); i++ {
+		if (raw[i] == ' ' || raw[i] == '+') && raw[i-1]|0x20 == 'r' && strings.EqualFold(string(raw[i-len(word):i]), word) {
+			return true
+		}
+	}
+	return false
 }
 
 // cut shortens a text to at most n bytes and tells how many are missing.
