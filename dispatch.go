@@ -17,12 +17,12 @@ import (
 // handler. It is the only path
 // to a handler. Whoever calls it has the gate open, and answers and logs what it returns.
 func (s *Server) call(ctx context.Context, req *Request, start time.Time) (any, error) {
-	if err := s.step(ctx, req, "access", s.admit); err != nil {
+	if err := s.step(ctx, req, start, "access", s.admit); err != nil {
 		return nil, err
 	}
 	action := req.action
 	if action.Rate.by != rateUnset {
-		if err := s.step(ctx, req, "rate", s.checkRate); err != nil {
+		if err := s.step(ctx, req, start, "rate", s.checkRate); err != nil {
 			return nil, err
 		}
 	}
@@ -35,7 +35,7 @@ func (s *Server) call(ctx context.Context, req *Request, start time.Time) (any, 
 		ctx, cancel = context.WithTimeout(ctx, action.timeout)
 		defer cancel()
 	}
-	if err := s.step(ctx, req, "params", s.prepare); err != nil {
+	if err := s.step(ctx, req, start, "params", s.prepare); err != nil {
 		return nil, err
 	}
 	if action.lends {
@@ -44,14 +44,14 @@ func (s *Server) call(ctx context.Context, req *Request, start time.Time) (any, 
 	return action.chain(ctx, req)
 }
 
-// step runs a step of a call and shows it to the Observers.
-func (s *Server) step(ctx context.Context, req *Request, name string, run func(req *Request) error) error {
+// step runs a step of a call that began at start, and shows it to the Observers.
+func (s *Server) step(ctx context.Context, req *Request, start time.Time, name string, run func(req *Request) error) error {
 	if len(s.cfg.Observers) == 0 {
 		return run(req)
 	}
-	start := time.Now()
+	before := time.Since(start) // cheaper than time.Now, which reads two clocks
 	err := run(req)
-	took := time.Since(start)
+	took := time.Since(start) - before
 	for _, o := range s.cfg.Observers {
 		o.CallStep(ctx, req, name, took, err)
 	}

@@ -65,10 +65,11 @@ func observed(observers []Observer, step string, next Next) Next {
 	if len(observers) == 0 {
 		return next
 	}
+	base := time.Now()
 	return func(ctx context.Context, req *Request) (any, error) {
-		start := time.Now()
+		before := time.Since(base) // cheaper than time.Now, which reads two clocks
 		out, err := next(ctx, req)
-		took := time.Since(start)
+		took := time.Since(base) - before
 		for _, o := range observers {
 			o.CallStep(ctx, req, step, took, err)
 		}
