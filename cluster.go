@@ -23,6 +23,7 @@ const (
 	controlBeat    controlKind = "beat"
 	controlBye     controlKind = "bye"
 	controlMembers controlKind = "members"
+	controlMissed  controlKind = "missed" // the server may have missed revocations: the others send theirs
 )
 
 type controlMessage struct {
@@ -32,6 +33,8 @@ type controlMessage struct {
 	Tenant     string      `json:"tenant,omitempty"`
 	User       string      `json:"user,omitempty"`
 	Revocation *Revocation `json:"revocation,omitempty"`
+
+	Revocations []Revocation `json:"revocations,omitempty"` // sent again
 
 	Server  string            `json:"server,omitempty"` // who says it, in a beat and a question
 	Hello   bool              `json:"hello,omitempty"`  // the beat is the first
@@ -87,10 +90,18 @@ func (s *Server) receive(topic string, data []byte) {
 	}
 }
 
-// lost closes the connections that may have missed an event: a dropped event is never silent.
+// lost closes the connections that may have missed an event: a dropped event is never silent. Revocations are made up for.
 func (s *Server) lost(topic string) {
 	if now := time.Now().Unix(); s.lossLogged.Swap(now) != now { // the other channels' follow at once
 		s.log.Warn("events may have been lost between servers; connections are closed")
+	}
+	switch topic {
+	case s.siblings.topic:
+		s.siblings.missed.Store(true)
+		return
+	case controlTopic:
+		s.siblings.missed.Store(true)
+		s.siblings.owed.Store(true) // the others may have missed this server's
 	}
 	if topic == manyTopic || topic == controlTopic {
 		for _, c := range s.Conns() {
@@ -173,17 +184,21 @@ func (s *Server) obey(m controlMessage) {
 				}
 			}
 		}
-	case controlBeat, controlBye, controlMembers:
+	case controlBeat, controlBye, controlMembers, controlMissed:
 		s.siblings.heard(m)
 	case controlRevoke:
 		if m.Revocation != nil {
 			s.applyRevocation(*m.Revocation)
 		}
+		s.applyAgain(m.Revocations)
 	}
 }
 
 // revoke keeps a revocation by the program's hook and makes it hold on all servers.
 func (s *Server) revoke(ctx context.Context, r Revocation) error {
+	if r.size() > maxTokenSize {
+		return Errorf(CodeInvalidArgument, "no token holds so long a name")
+	}
 	if most := s.cfg.JWT.MaxLifetime; most > 0 { // else any token may be good for ever
 		r.Expires = time.Now().Add(most + s.cfg.JWT.Leeway)
 	}
@@ -196,7 +211,11 @@ func (s *Server) revoke(ctx context.Context, r Revocation) error {
 	if s.hub == nil {
 		return nil
 	}
-	return s.control(ctx, controlMessage{Kind: controlRevoke, Revocation: &r})
+	err := s.control(ctx, controlMessage{Kind: controlRevoke, Revocation: &r})
+	if err != nil {
+		s.siblings.owed.Store(true)
+	}
+	return err
 }
 
 func (s *Server) applyRevocation(r Revocation) {
@@ -204,6 +223,23 @@ func (s *Server) applyRevocation(r Revocation) {
 	s.tokens.revoke(r)
 	for _, c := range s.Conns() {
 		if id := c.Identity(); r.covers(&id) {
+			c.ws.Close(ws.CodeUnauthorized, "token revoked")
+		}
+	}
+}
+
+// applyAgain applies revocations that another server sent again. Connections by other means than a token stay: their users may
+// have logged in since then.
+func (s *Server) applyAgain(list []Revocation) {
+	news := false
+	for _, r := range list {
+		news = s.tokens.revoke(r) || news
+	}
+	if !news {
+		return
+	}
+	for _, c := range s.Conns() {
+		if id := c.Identity(); s.tokens.refuses(&id) {
 			c.ws.Close(ws.CodeUnauthorized, "token revoked")
 		}
 	}

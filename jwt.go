@@ -326,8 +326,8 @@ func (t *tokens) current(v *verified) error {
 	return nil
 }
 
-// revoke takes effect at once, for cached tokens too. Connections that are open must ask revoked.
-func (t *tokens) revoke(r Revocation) { t.revocations.add(t.fullRevocation(r), time.Now()) }
+// revoke takes effect at once, for cached tokens too. Connections that are open must ask revoked. It reports whether r is news.
+func (t *tokens) revoke(r Revocation) bool { return t.revocations.add(t.fullRevocation(r), time.Now()) }
 
 // refuses reports whether id may not come in any more: its token is revoked, or, of what Config.Authenticate said, its TokenID.
 // Such an Identity has no iat: the revocation of a user ends the connections of that moment, and the program refuses new ones.

@@ -26,10 +26,10 @@ type userRevocation struct {
 
 const minPrune = 256
 
-// add takes effect at once. Two revocations of one user become one that covers both.
-func (r *revocations) add(rev Revocation, now time.Time) {
+// add takes effect at once. Two revocations of one user become one that covers both. It reports whether that changes anything.
+func (r *revocations) add(rev Revocation, now time.Time) (news bool) {
 	if expiredBy(rev.Expires, now) {
-		return
+		return false
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -40,16 +40,20 @@ func (r *revocations) add(rev Revocation, now time.Time) {
 	}
 	if rev.TokenID != "" {
 		expires := rev.Expires
-		if old, ok := r.tokens[rev.TokenID]; ok {
+		old, ok := r.tokens[rev.TokenID]
+		if ok {
 			expires = laterExpiry(expires, old)
 		}
+		news = !ok || !expires.Equal(old)
 		r.tokens[rev.TokenID] = expires
 	} else {
 		key := userKey{rev.App, rev.Tenant, rev.User}
 		u := userRevocation{until: rev.IssuedUntil.Unix(), expires: rev.Expires}
-		if old, ok := r.users[key]; ok {
+		old, ok := r.users[key]
+		if ok {
 			u = userRevocation{until: max(u.until, old.until), expires: laterExpiry(u.expires, old.expires)}
 		}
+		news = !ok || u.until != old.until || !u.expires.Equal(old.expires)
 		r.users[key] = u
 	}
 	r.some.Store(true)
@@ -57,6 +61,25 @@ func (r *revocations) add(rev Revocation, now time.Time) {
 		r.prune(now)
 		r.pruneAt = max(minPrune, 2*(len(r.tokens)+len(r.users)))
 	}
+	return news
+}
+
+// list returns what has not expired.
+func (r *revocations) list(now time.Time) []Revocation {
+	r.mu.RLock()
+	defer r.mu.RUnlock()
+	list := make([]Revocation, 0, len(r.tokens)+len(r.users))
+	for id, expires := range r.tokens {
+		if !expiredBy(expires, now) {
+			list = append(list, Revocation{TokenID: id, Expires: expires})
+		}
+	}
+	for key, u := range r.users {
+		if !expiredBy(u.expires, now) {
+			list = append(list, Revocation{App: key.app, Tenant: key.tenant, User: key.user, IssuedUntil: time.Unix(u.until, 0), Expires: u.expires})
+		}
+	}
+	return list
 }
 
 // prune forgets what has expired. Its cost is spread over the additions since the last time.
@@ -121,3 +144,6 @@ func (r *Revocation) covers(id *Identity) bool {
 	}
 	return id.User != "" && id.User == r.User && id.Tenant == r.Tenant && id.App == r.App && id.issued <= r.IssuedUntil.Unix()
 }
+
+// size is how long the names are, in bytes.
+func (r *Revocation) size() int { return len(r.TokenID) + len(r.App) + len(r.Tenant) + len(r.User) }

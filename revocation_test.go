@@ -142,3 +142,37 @@ func TestRevocationsAreForgotten(t *testing.T) {
 		}
 	})
 }
+
+// What is listed is what counts, and adding it again is no news.
+func TestRevocationsList(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var from, to revocations
+		now := time.Now()
+		for _, r := range []Revocation{
+			{TokenID: "gone", Expires: now.Add(time.Second)},
+			{TokenID: "token", Expires: now.Add(time.Hour)},
+			{TokenID: "for ever"},
+			{App: "a", Tenant: "t", User: "u", IssuedUntil: now, Expires: now.Add(time.Hour)},
+		} {
+			if !from.add(r, now) || from.add(r, now) {
+				t.Errorf("%+v: news the second time, or not the first", r)
+			}
+		}
+		time.Sleep(time.Minute)
+		now = time.Now()
+		list := from.list(now)
+		for _, r := range list {
+			if !to.add(r, now) || from.add(r, now) {
+				t.Errorf("%+v: no news to another, or to its own", r)
+			}
+		}
+		issued := now.Add(-time.Minute).Unix()
+		if len(list) != 3 || !to.covers("token", userKey{}, 0, now) || !to.covers("for ever", userKey{}, 0, now.Add(1000*time.Hour)) ||
+			!to.covers("", userKey{"a", "t", "u"}, issued, now) || to.covers("", userKey{"a", "t", "u"}, issued+1, now) {
+			t.Errorf("listed %+v", list)
+		}
+		if later := (Revocation{TokenID: "token", Expires: now.Add(2 * time.Hour)}); !to.add(later, now) {
+			t.Error("a later expiry is no news")
+		}
+	})
+}

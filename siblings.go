@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"maps"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/mooncore/mooncore/pubsub"
@@ -15,11 +16,13 @@ import (
 // servers. So one that dies takes its members along, and leaves none behind. Whose answers to wait for is known by their beats.
 
 const (
-	siblingBeat = time.Second
-	siblingGone = 5 * time.Second // without a beat for so long, a server is gone
-	siblingTime = 2 * time.Second // and when it takes longer to answer
-	maxAsked    = 1024            // questions and beats that wait for an answer
-	membersPart = 2000            // members in a message
+	siblingBeat     = time.Second
+	siblingGone     = 5 * time.Second // without a beat for so long, a server is gone
+	siblingTime     = 2 * time.Second // and when it takes longer to answer
+	maxAsked        = 1024            // questions and beats that wait for an answer
+	membersPart     = 2000            // members in a message
+	revocationsPart = 64 << 10        // bytes of revocations in a message, about
+	revocationSize  = 128             // of one, without its names
 )
 
 // siblings are the other servers.
@@ -28,6 +31,9 @@ type siblings struct {
 	id     string
 	topic  string // by which this server gets answers
 	asked  chan controlMessage
+
+	missed atomic.Bool // revocations of others may be: they are to be asked
+	owed   atomic.Bool // others may have missed this server's: they are to be sent again
 
 	mu    sync.Mutex
 	seen  map[string]*sibling // by id
@@ -53,6 +59,8 @@ type membersAnswer struct {
 	Round   uint64   `json:"round"`
 	Members []Member `json:"members"`
 	More    bool     `json:"more,omitempty"` // another part follows
+
+	Revocations []Revocation `json:"revocations,omitempty"` // for a server that may have missed them
 }
 
 func serverTopic(id string) string { return pubsub.Topic("mooncore", "server", id) }
@@ -69,11 +77,14 @@ func newSiblings(s *Server) *siblings {
 func (b *siblings) run(ctx context.Context) {
 	ticker := time.NewTicker(siblingBeat)
 	defer ticker.Stop()
-	b.tell(ctx, controlMessage{Kind: controlBeat, Hello: true})
+	if !b.tell(ctx, controlMessage{Kind: controlBeat, Hello: true}) {
+		b.missed.Store(true)
+	}
 	for {
 		select {
 		case <-ticker.C:
 			b.tell(ctx, controlMessage{Kind: controlBeat})
+			b.makeUp(ctx)
 			for _, server := range b.sweep() {
 				b.server.presence.ended(server)
 			}
@@ -86,14 +97,53 @@ func (b *siblings) run(ctx context.Context) {
 	}
 }
 
-// tell says something to all servers. While the broker is away nobody hears it, and need not.
-func (b *siblings) tell(ctx context.Context, m controlMessage) {
+// makeUp sees to it that revocations that were missed come again. What fails is tried again with the next beat.
+func (b *siblings) makeUp(ctx context.Context) {
+	if b.missed.Swap(false) && !b.tell(ctx, controlMessage{Kind: controlMissed}) {
+		b.missed.Store(true)
+	}
+	if b.owed.Swap(false) {
+		b.sendRevocations(ctx, controlTopic)
+	}
+}
+
+// sendRevocations sends the revocations that count, which are applied again without harm.
+func (b *siblings) sendRevocations(ctx context.Context, topic string) {
+	list := b.server.tokens.revocations.list(time.Now())
+	for len(list) > 0 {
+		n := 0
+		for size := 0; n < len(list) && size < revocationsPart; n++ {
+			size += revocationSize + list[n].size()
+		}
+		data, err := json.Marshal(controlMessage{Kind: controlRevoke, Server: b.id, Revocations: list[:n]})
+		if err == nil {
+			err = b.send(ctx, topic, data)
+		}
+		if err != nil {
+			b.server.log.Debug("broker: revocations were not sent again", "cause", err)
+			b.owed.Store(true)
+			return
+		}
+		list = list[n:]
+	}
+}
+
+func (b *siblings) send(ctx context.Context, topic string, data []byte) error {
+	ctx, cancel := context.WithTimeout(ctx, siblingTime)
+	defer cancel()
+	return b.server.hub.Publish(ctx, topic, data)
+}
+
+// tell says something to all servers, and reports whether it was sent. While the broker is away nobody hears it, and need not.
+func (b *siblings) tell(ctx context.Context, m controlMessage) bool {
 	ctx, cancel := context.WithTimeout(ctx, siblingTime)
 	defer cancel()
 	m.Server = b.id
-	if err := b.server.control(ctx, m); err != nil {
+	err := b.server.control(ctx, m)
+	if err != nil {
 		b.server.log.Debug("broker: a beat was not sent", "cause", err)
 	}
+	return err == nil
 }
 
 // heard handles what another server said. It must not block.
@@ -111,10 +161,13 @@ func (b *siblings) heard(m controlMessage) {
 		b.seen[m.Server] = &sibling{beat: time.Now()}
 	}
 	b.mu.Unlock()
-	if m.Kind == controlMembers || m.Hello {
+	if m.Kind == controlMembers || m.Kind == controlMissed || m.Hello {
 		select {
 		case b.asked <- m:
 		default: // it waits in vain, and goes on
+			if m.Kind != controlMembers {
+				b.owed.Store(true)
+			}
 		}
 	}
 }
@@ -148,6 +201,9 @@ func (b *siblings) knows(server string) bool {
 func (b *siblings) answer(ctx context.Context, m controlMessage) {
 	if m.Hello {
 		b.tell(ctx, controlMessage{Kind: controlBeat})
+	}
+	if m.Hello || m.Kind == controlMissed {
+		b.sendRevocations(ctx, serverTopic(m.Server))
 		return
 	}
 	var members []Member
@@ -159,9 +215,7 @@ func (b *siblings) answer(ctx context.Context, m controlMessage) {
 		more = len(members) > n
 		data, err := json.Marshal(membersAnswer{Server: b.id, Round: m.Round, Members: members[:n], More: more})
 		if err == nil {
-			sending, cancel := context.WithTimeout(ctx, siblingTime)
-			err = b.server.hub.Publish(sending, serverTopic(m.Server), data)
-			cancel()
+			err = b.send(ctx, serverTopic(m.Server), data)
 		}
 		if err != nil {
 			b.server.log.Error("broker: members were not sent", "cause", err)
@@ -178,6 +232,7 @@ func (b *siblings) answered(data []byte) {
 		b.server.log.Error("broker message ignored", "cause", err)
 		return
 	}
+	b.server.applyAgain(m.Revocations)
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	a := b.asks[m.Round]

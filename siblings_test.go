@@ -3,7 +3,10 @@ package mooncore_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
+	"net/http/httptest"
 	"slices"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -14,25 +17,47 @@ import (
 	"github.com/mooncore/mooncore/pubsub"
 )
 
-// A mortalBroker is a sharedBroker whose server can die: nothing goes out any more, and nothing comes in.
+// A mortalBroker is a sharedBroker whose server can die: nothing goes out any more, and nothing comes in. It can also know that it
+// is away.
 type mortalBroker struct {
 	sharedBroker
-	dead atomic.Bool
+	dead, away atomic.Bool
+
+	lostMu sync.Mutex
+	lost   []func()
 }
 
 func (b *mortalBroker) Publish(ctx context.Context, topic string, data []byte) error {
-	if b.dead.Load() {
+	switch {
+	case b.dead.Load():
 		return nil
+	case b.away.Load():
+		return pubsub.ErrAway
 	}
 	return b.sharedBroker.Publish(ctx, topic, data)
 }
 
 func (b *mortalBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	b.lostMu.Lock()
+	b.lost = append(b.lost, lost)
+	b.lostMu.Unlock()
 	return b.sharedBroker.Subscribe(ctx, topic, func(data []byte) {
 		if !b.dead.Load() {
 			deliver(data)
 		}
 	}, lost)
+}
+
+// back ends what is wrong, and tells of the loss.
+func (b *mortalBroker) back() {
+	b.dead.Store(false)
+	b.away.Store(false)
+	b.lostMu.Lock()
+	lost := slices.Clone(b.lost)
+	b.lostMu.Unlock()
+	for _, tell := range lost {
+		tell()
+	}
 }
 
 // Members are those of all servers; who dies takes its own along, at the latest when it is asked.
@@ -309,5 +334,140 @@ func TestPresenceOfADeadServer(t *testing.T) {
 		expectPresence(t, watcher, nil, []string{"cat"})
 		time.Sleep(10 * time.Second)
 		watcher.ExpectNothing()
+	})
+}
+
+// A revocation reaches the servers that did not hear of it when it was made.
+func TestRevocationsThatWereMissed(t *testing.T) {
+	for _, tt := range []struct {
+		name    string
+		servers int // that are there when it is made on the first
+		harm    func(brokers []*mortalBroker)
+		mend    func(brokers []*mortalBroker)
+		fails   bool // revoking says so
+	}{
+		{"the other was cut off", 2,
+			func(b []*mortalBroker) { b[1].dead.Store(true) }, func(b []*mortalBroker) { b[1].back() }, false},
+		{"it was cut off itself", 2,
+			func(b []*mortalBroker) { b[0].dead.Store(true) }, func(b []*mortalBroker) { b[0].back() }, false},
+		{"it was away, and nothing was lost", 2,
+			func(b []*mortalBroker) { b[0].away.Store(true) }, func(b []*mortalBroker) { b[0].away.Store(false) }, true},
+		{"the other came back before it did", 2, func(b []*mortalBroker) {
+			b[0].away.Store(true)
+			b[1].away.Store(true)
+		}, func(b []*mortalBroker) {
+			b[1].back()
+			time.Sleep(5 * time.Second)
+			b[0].back()
+		}, true},
+		{"the other started later", 1, func([]*mortalBroker) {}, func([]*mortalBroker) {}, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				local := pubsub.NewLocal()
+				var brokers []*mortalBroker
+				var servers []*mooncore.Server
+				start := func() {
+					b := &mortalBroker{sharedBroker: sharedBroker{Local: local}}
+					cfg := withTokens()
+					cfg.Broker, cfg.Development, cfg.Logger = b, true, slog.New(slog.DiscardHandler)
+					srv, err := mooncore.New(cfg)
+					if err != nil {
+						t.Fatal(err)
+					}
+					t.Cleanup(func() {
+						if err := srv.Shutdown(context.Background()); err != nil {
+							t.Error(err)
+						}
+					})
+					brokers, servers = append(brokers, b), append(servers, srv)
+				}
+				for range tt.servers {
+					start()
+				}
+				token := func(user string) string {
+					token, err := servers[0].Token(mooncore.Identity{User: user, Tenant: "t"})
+					if err != nil {
+						t.Fatal(err)
+					}
+					return token
+				}
+				revoked, kept := map[string]string{"ann": token("ann"), "bob": token("bob")}, token("cat")
+				authenticate := func(srv *mooncore.Server, token string) (mooncore.Identity, error) {
+					r := httptest.NewRequest("GET", "/", nil)
+					r.Header.Set("Authorization", "Bearer "+token)
+					return srv.Authenticate(r)
+				}
+				good := func(srv *mooncore.Server, token string) bool {
+					_, err := authenticate(srv, token)
+					return err == nil
+				}
+				ann, err := authenticate(servers[0], revoked["ann"])
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(10 * time.Second)
+				tt.harm(brokers)
+				for i := range 2000 { // more than a message holds
+					if err := servers[0].RevokeToken(t.Context(), fmt.Sprint(i)); (err != nil) != tt.fails {
+						t.Fatalf("RevokeToken: %v", err)
+					}
+				}
+				for _, err := range []error{
+					servers[0].RevokeToken(t.Context(), ann.TokenID), servers[0].Tenant("", "t").Revoke(t.Context(), "bob"),
+				} {
+					if (err != nil) != tt.fails || tt.fails && mooncore.CodeOf(err) != mooncore.CodeUnavailable {
+						t.Errorf("revoking: %v", err)
+					}
+				}
+				time.Sleep(10 * time.Second)
+				for user, token := range revoked {
+					if good(servers[0], token) {
+						t.Errorf("the token of %s is good where it was revoked", user)
+					}
+					if len(servers) > 1 && !good(servers[1], token) {
+						t.Errorf("the revocation for %s was not missed", user)
+					}
+				}
+				tt.mend(brokers)
+				if len(servers) < 2 {
+					start()
+				}
+				time.Sleep(3 * time.Second)
+				for user, token := range revoked {
+					if good(servers[1], token) {
+						t.Errorf("the token of %s is good on the other server", user)
+					}
+				}
+				if !good(servers[1], kept) {
+					t.Error("a token that was not revoked is refused")
+				}
+			})
+		})
+	}
+}
+
+// Who logged in again by other means than a token keeps the connection when an old revocation of the user comes late.
+func TestLateRevocationSparesNewLogins(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := pubsub.NewLocal()
+		cfg := withTokens()
+		var brokers []*mortalBroker
+		var servers []*mooncoretest.Server
+		for range 2 {
+			b := &mortalBroker{sharedBroker: sharedBroker{Local: local}}
+			cfg.Broker = b
+			brokers, servers = append(brokers, b), append(servers, mooncoretest.New(t, cfg))
+		}
+		synctest.Wait()
+		brokers[1].dead.Store(true)
+		if err := servers[0].Tenant("", "t").Revoke(t.Context(), "ann"); err != nil {
+			t.Fatal(err)
+		}
+		brokers[1].back()
+		conn := servers[1].As(mooncore.Identity{User: "ann", Tenant: "t"}).Dial()
+		conn.Join("main")
+		time.Sleep(10 * time.Second)
+		conn.ExpectNothing()
 	})
 }
