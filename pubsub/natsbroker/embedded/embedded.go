@@ -2,6 +2,7 @@
 package embedded
 
 import (
+	"context"
 	"crypto/rand"
 	"crypto/tls"
 	"errors"
@@ -145,7 +146,7 @@ func Start(o Options) (*Broker, error) {
 		stop()
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
-	awaitPeers(ns, o.Peers)
+	awaitPeers(ns, o)
 	nb, err := natsbroker.Connect("nats://embedded", nats.InProcessServer(ns), nats.UserInfo(opts.Username, opts.Password))
 	if err != nil {
 		stop()
@@ -167,18 +168,36 @@ func awaitReady(ns *server.Server, log *logger) error {
 }
 
 // awaitPeers waits for connections with as many servers as there are peers, for a while.
-func awaitPeers(ns *server.Server, peers []string) {
-	own := ns.ClusterAddr().String()
+func awaitPeers(ns *server.Server, o Options) {
+	ctx, cancel := context.WithTimeout(context.Background(), routeTime)
+	defer cancel()
 	want := 0
-	for _, peer := range peers {
-		if peer != own {
+	for _, peer := range o.Peers {
+		if peer != o.Advertise && !itself(ctx, peer, ns.ClusterAddr()) {
 			want++
 		}
 	}
-	deadline := time.Now().Add(routeTime)
-	for servers(ns) < want && time.Now().Before(deadline) {
+	for servers(ns) < want && ctx.Err() == nil {
 		time.Sleep(10 * time.Millisecond)
 	}
+}
+
+// itself reports whether a server that listens on own is reached by the address of a peer.
+func itself(ctx context.Context, peer string, own *net.TCPAddr) bool {
+	if peer == own.String() {
+		return true
+	}
+	host, port, err := net.SplitHostPort(peer)
+	if err != nil || port != strconv.Itoa(own.Port) || !own.IP.IsUnspecified() {
+		return false
+	}
+	// It listens on all addresses of the machine. One of them is one that the system lets us listen on.
+	l, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		return false
+	}
+	l.Close()
+	return true
 }
 
 // servers is how many servers this one is connected with.
