@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -39,7 +40,7 @@ const (
 //
 // Publish returns when a server has taken the message; if it fails with anything but [pubsub.ErrAway], [pubsub.ErrClosed] or
 // a message too large, the message may have been sent or not. Subscribe returns when the subscription is known to the servers of all brokers
-// that are heard; while the servers are away it waits for them as long as its context does.
+// that are heard and answer within 3 s; while the servers are away it waits for them as long as its context does.
 type Broker struct {
 	id     string
 	nc     *nats.Conn
@@ -93,7 +94,7 @@ func Connect(url string, opts ...nats.Option) (*Broker, error) {
 	})
 	b.synced = bus.NewBatch(b.sync)
 	b.peers.init(b.id)
-	nc, err := nats.Connect(url, append(opts, b.options)...)
+	nc, err := nats.Connect(url, append(slices.Clip(opts), b.options)...)
 	if err != nil {
 		return nil, fmt.Errorf("natsbroker: %w", err)
 	}
@@ -167,14 +168,38 @@ func (b *Broker) options(o *nats.Options) error {
 
 // failed handles a subscription that dropped messages, or may not be any more.
 func (b *Broker) failed(sub *nats.Subscription) {
-	n, _ := sub.Dropped()
 	b.mu.Lock()
 	if s := b.subs[sub.Subject]; s != nil && s.Subscription == sub {
-		b.dropped.Add(uint64(n - s.dropped))
-		s.dropped = n
+		b.countDropped(s)
 	}
 	b.mu.Unlock()
 	b.topics.Lost(sub.Subject)
+}
+
+// countDropped counts what the subscription dropped since the last time, and reports whether it did. Broker.mu is held.
+func (b *Broker) countDropped(s *subscription) bool {
+	n, err := s.Dropped()
+	if err != nil || n <= s.dropped { // an error says that it was closed
+		return false
+	}
+	b.dropped.Add(uint64(n - s.dropped))
+	s.dropped = n
+	return true
+}
+
+// tellDropped tells of messages that were dropped: the client calls failed for the first of several in a row only.
+func (b *Broker) tellDropped() {
+	var names []string
+	b.mu.Lock()
+	for name, s := range b.subs {
+		if b.countDropped(s) {
+			names = append(names, name)
+		}
+	}
+	b.mu.Unlock()
+	for _, name := range names {
+		b.topics.Lost(name)
+	}
 }
 
 // start brings the broker into its cluster.
@@ -255,6 +280,7 @@ func (b *Broker) check() {
 	default:
 		_ = b.beat(beat{}) // its loss is what the probe is for
 		b.sendTails()
+		b.tellDropped()
 		if b.peers.gapIsOver() {
 			b.anew()
 			b.topics.LostAll()
@@ -336,10 +362,12 @@ func (b *Broker) open(ctx context.Context, name string) error {
 	b.mu.Lock()
 	b.subs[name] = s
 	b.mu.Unlock()
-	// If the connection is lost right after this, the subscription is made again, and told of the loss, like any other.
-	if err := b.synced.Do(ctx); err != nil {
-		b.shut(name)
-		return err
+	// If the connection is lost, the subscription is made again, and told of the loss, like any other.
+	for attempts := 1; b.synced.Do(ctx) != nil; attempts++ {
+		if err := b.link.WaitAgain(ctx, b.done, attempts); err != nil {
+			b.shut(name)
+			return err
+		}
 	}
 	b.mu.Lock()
 	s.since = time.Now()
@@ -350,6 +378,7 @@ func (b *Broker) open(ctx context.Context, name string) error {
 func (b *Broker) shut(name string) {
 	b.mu.Lock()
 	sub := b.subs[name]
+	b.countDropped(sub)
 	delete(b.subs, name)
 	b.mu.Unlock()
 	_ = sub.Unsubscribe() // fails only when the connection is closed
@@ -412,6 +441,17 @@ func (b *Broker) anew() {
 	for _, s := range b.subs {
 		s.since = time.Now()
 		clear(s.flows)
+	}
+}
+
+// forget forgets what came from brokers that ended.
+func (b *Broker) forget(ids ...string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, s := range b.subs {
+		for _, id := range ids {
+			delete(s.flows, fromSubject+id)
+		}
 	}
 }
 

@@ -1,6 +1,7 @@
 package natsbroker
 
 import (
+	"encoding/json"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -9,6 +10,8 @@ import (
 	"time"
 
 	"github.com/mooncore/mooncore/internal/leaktest"
+	"github.com/mooncore/mooncore/pubsub/internal/bus"
+	"github.com/nats-io/nats.go"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
@@ -211,4 +214,67 @@ func TestTails(t *testing.T) {
 			t.Errorf("%q is taken for a tail", text)
 		}
 	}
+}
+
+// Connect leaves the array behind opts alone: it may be the caller's.
+func TestConnectKeepsOptions(t *testing.T) {
+	opts := make([]nats.Option, 1, 2)
+	opts[0] = nats.Name("test")
+	if b, err := Connect("nats://127.0.0.1:1", opts...); err == nil {
+		b.Close()
+		t.Fatal("connected to nobody")
+	}
+	if opts[:2][1] != nil {
+		t.Error("Connect wrote behind opts")
+	}
+}
+
+// A subscription that was closed meanwhile says that it dropped -1 messages.
+func TestDroppedByClosedSubscription(t *testing.T) {
+	sub := &nats.Subscription{Subject: "x"}
+	b := &Broker{subs: map[string]*subscription{"x": {Subscription: sub}}}
+	b.topics = bus.NewTopics(nil, nil)
+	b.failed(sub)
+	b.tellDropped()
+	if n := b.dropped.Load(); n != 0 {
+		t.Errorf("%d dropped, want 0", n)
+	}
+}
+
+// What came from a broker is forgotten with it: when it says good-bye, and when it was not heard for long.
+func TestFlowsAreForgotten(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &subscription{flows: map[string]*flow{}}
+		b := &Broker{id: "self", subs: map[string]*subscription{"x": s}}
+		b.peers.init("self")
+		b.peers.joined()
+		hear := func(m beat) {
+			data, err := json.Marshal(m)
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.heard(&nats.Msg{Data: data})
+		}
+		for _, id := range []string{"a", "b", "c"} {
+			hear(beat{ID: id, Seq: 1, Server: "s2"})
+			s.flow(sender(id, 0))
+		}
+		want := func(what string, ids ...string) {
+			t.Helper()
+			if len(s.flows) != len(ids) {
+				t.Errorf("%s: %d flows, want %d", what, len(s.flows), len(ids))
+			}
+			for _, id := range ids {
+				if s.flows[fromSubject+id] == nil {
+					t.Errorf("%s: no flow of %s", what, id)
+				}
+			}
+		}
+		want("all", "a", "b", "c")
+		hear(beat{ID: "a", Seq: 2, Server: "s2", Bye: true})
+		want("a said good-bye", "b", "c")
+		time.Sleep(forgetTime + 1)
+		hear(beat{ID: "b", Seq: 2, Server: "s2"})
+		want("c was not heard for long", "b")
+	})
 }

@@ -20,6 +20,7 @@ import (
 const (
 	settleTime = 300 * time.Millisecond // how long the others may take to answer a new broker's first beat
 	askTime    = time.Second            // and a question
+	askRounds  = 3                      // how often questions are asked until one of each server answers
 	liveTime   = 5 * beatInterval       // without a beat for so long, a broker isn't asked
 	forgetTime = 24 * time.Hour         // and for so long, it is forgotten
 	gapTime    = 2 * beatInterval       // how long the servers may take to tell each other all subscriptions, once they meet again
@@ -138,7 +139,13 @@ func (b *Broker) heard(msg *nats.Msg) {
 	}
 	ours := b.nc.ConnectedServerId()
 	p.note(m, ours)
-	p.count(ours)
+	gone := p.count(ours)
+	if m.Bye {
+		gone = append(gone, m.ID)
+	}
+	if len(gone) > 0 {
+		b.forget(gone...)
+	}
 	if m.Hello {
 		_ = b.beat(beat{}) // the next one is as good
 	}
@@ -253,8 +260,8 @@ func (p *peers) joined() {
 	}
 }
 
-// count finds how many other servers have a live peer, and forgets peers that are long gone.
-func (p *peers) count(server string) {
+// count finds how many other servers have a live peer, and forgets peers that are long gone, which it returns.
+func (p *peers) count(server string) (gone []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	servers := map[string]bool{}
@@ -262,11 +269,13 @@ func (p *peers) count(server string) {
 		switch {
 		case time.Since(other.seen) > forgetTime:
 			delete(p.known, id)
+			gone = append(gone, id)
 		case other.live() && other.server != server:
 			servers[other.server] = true
 		}
 	}
 	p.elsewhere.Store(int32(len(servers)))
+	return gone
 }
 
 func (other *peer) live() bool { return !other.mute && time.Since(other.seen) < liveTime }
@@ -292,9 +301,10 @@ func (b *Broker) sync() error {
 	return b.ask()
 }
 
-// ask has one live broker on each other server answer. One that doesn't is not live, so this ends.
+// ask has one live broker on each other server answer. One that doesn't is not live until its next beat. In the end it goes on
+// without an answer: a broker that only beats must not hold up others.
 func (b *Broker) ask() error {
-	for {
+	for range askRounds {
 		targets, round, answered := b.peers.question(b.nc.ConnectedServerId())
 		if len(targets) == 0 {
 			return nil
@@ -317,6 +327,7 @@ func (b *Broker) ask() error {
 			return nats.ErrConnectionClosed
 		}
 	}
+	return nil
 }
 
 // question begins a round of questions: to whom, and what is closed when all have answered.

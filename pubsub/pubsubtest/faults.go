@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -77,6 +78,7 @@ func faultRound(t *testing.T, brokers []pubsub.Broker, fault Fault) {
 	}
 	w.start(t)
 	time.Sleep(calmTime)
+	awaitJoins(t, w)
 	end := fault.Begin(t)
 	if fault.Away {
 		awaitAway(t, brokers)
@@ -84,6 +86,7 @@ func faultRound(t *testing.T, brokers []pubsub.Broker, fault Fault) {
 	time.Sleep(calmTime)
 	end()
 	awaitBack(t, w)
+	awaitJoins(t, w)
 	time.Sleep(calmTime)
 	w.end(t)
 	// A loss may be announced some time after it.
@@ -150,6 +153,19 @@ func awaitBack(t *testing.T, w *workload) {
 	}
 }
 
+// awaitJoins waits until a topic that is subscribed from now on gets its message, on each server.
+func awaitJoins(t *testing.T, w *workload) {
+	t.Helper()
+	deadline := time.Now().Add(recoverTime)
+	for i := range w.joins {
+		for want := w.joins[i].Load() + 2; w.joins[i].Load() < want && !t.Failed(); time.Sleep(time.Millisecond) { // one had begun before
+			if time.Now().After(deadline) {
+				t.Fatalf("server %d can't subscribe after %v", i, recoverTime)
+			}
+		}
+	}
+}
+
 // closeAway closes a broker whose servers are away.
 func closeAway(t *testing.T, b pubsub.Broker, fault Fault) {
 	name := topic()
@@ -192,7 +208,8 @@ type workload struct {
 	ledgers []*ledger
 	stop    chan struct{}
 	wg      sync.WaitGroup
-	records [][]record // by publisher
+	records [][]record     // by publisher
+	joins   []atomic.Int64 // by server: how often join succeeded
 }
 
 // A record is what became of a message.
@@ -219,9 +236,10 @@ func (w *workload) start(t *testing.T) {
 			}
 		})
 	}
+	w.joins = make([]atomic.Int64, len(w.brokers))
 	for i := range w.brokers {
 		w.wg.Go(func() {
-			for w.join(t, w.brokers[i], w.brokers[(i+1)%len(w.brokers)]) {
+			for w.join(t, i) {
 				select {
 				case <-w.stop:
 					return
@@ -260,8 +278,10 @@ func stats(b pubsub.Broker) pubsub.Stats {
 	return pubsub.Stats{Up: s.Up, Since: s.Since}
 }
 
-// join subscribes to a topic: a message published once that is done must come, or be announced as lost.
-func (w *workload) join(t *testing.T, here, there pubsub.Broker) bool {
+// join subscribes to a topic on a server, as long as it takes: a message published by the next one once that is done must come, or
+// be announced as lost.
+func (w *workload) join(t *testing.T, server int) bool {
+	here, there := w.brokers[server], w.brokers[(server+1)%len(w.brokers)]
 	ctx, cancel := context.WithTimeout(t.Context(), recoverTime)
 	defer cancel()
 	name, told := topic(), make(chan struct{}, 100)
@@ -272,8 +292,13 @@ func (w *workload) join(t *testing.T, here, there pubsub.Broker) bool {
 		}
 	}
 	unsubscribe, err := here.Subscribe(ctx, name, func([]byte) { tell() }, tell)
-	if err != nil {
-		return true // the servers are away
+	switch {
+	case err == nil:
+	case errors.Is(err, ctx.Err()):
+		return true // the servers are away for long
+	default:
+		t.Errorf("Subscribe while the servers may be away: error %v, want none, or the context's", err)
+		return false
 	}
 	defer unsubscribe()
 	if there.Publish(ctx, name, []byte("x")) != nil {
@@ -281,6 +306,7 @@ func (w *workload) join(t *testing.T, here, there pubsub.Broker) bool {
 	}
 	select {
 	case <-told:
+		w.joins[server].Add(1)
 		return true
 	case <-time.After(recoverTime):
 		t.Error("Subscribe returned, but a message published after that neither came nor was announced as lost")

@@ -265,21 +265,30 @@ func (b *Broker) open(ctx context.Context, name string) error {
 	if err := b.link.Wait(ctx, b.done); err != nil {
 		return err
 	}
+	for attempts := 1; ; attempts++ {
+		err := b.subscribe(ctx, name)
+		if err == nil {
+			return nil
+		}
+		if _, refused := rueidis.IsRedisErr(err); refused {
+			err = fmt.Errorf("redisbroker: %w", err)
+		} else if err = b.link.WaitAgain(ctx, b.done, attempts); err == nil { // the connection is gone
+			continue
+		}
+		b.shut(name)
+		return err
+	}
+}
+
+func (b *Broker) subscribe(ctx context.Context, name string) error {
 	b.mu.Lock()
 	b.channels[name] = struct{}{}
 	session := b.session
 	b.mu.Unlock()
-	err := pubsub.ErrAway
-	if session != nil {
-		err = session.Do(ctx, session.B().Subscribe().Channel(name).Build()).Error()
+	if session == nil {
+		return pubsub.ErrAway
 	}
-	if err != nil {
-		b.shut(name)
-		if !errors.Is(err, ctx.Err()) && !errors.Is(err, pubsub.ErrAway) {
-			err = fmt.Errorf("redisbroker: %w", err)
-		}
-	}
-	return err
+	return session.Do(ctx, session.B().Subscribe().Channel(name).Build()).Error()
 }
 
 func (b *Broker) shut(name string) {

@@ -224,6 +224,27 @@ func TestLink(t *testing.T) {
 	})
 }
 
+func TestLinkWaitAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l, done := bus.NewLink(), make(chan struct{})
+		l.Up(l.Cuts())
+		start := time.Now()
+		if err := l.WaitAgain(t.Context(), done, 1); err != nil || time.Since(start) == 0 {
+			t.Errorf("while it seems up: error %v after %v, want none after some time", err, time.Since(start))
+		}
+		short, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		l.Down()
+		if err := l.WaitAgain(short, done, 1); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("while away: error %v, want the context's", err)
+		}
+		close(done)
+		if err := l.WaitAgain(t.Context(), done, 1); !errors.Is(err, pubsub.ErrClosed) {
+			t.Errorf("at the end: error %v, want ErrClosed", err)
+		}
+	})
+}
+
 func TestBackoff(t *testing.T) {
 	for _, tt := range []struct {
 		attempt int

@@ -82,6 +82,19 @@ func (l *Link) Wait(ctx context.Context, done <-chan struct{}) error {
 	}
 }
 
+// WaitAgain is Wait after a number of attempts that failed, which may happen before anything notices that the servers are away: it
+// lets the time of Backoff pass first.
+func (l *Link) WaitAgain(ctx context.Context, done <-chan struct{}, attempts int) error {
+	select {
+	case <-time.After(Backoff(attempts)):
+		return l.Wait(ctx, done)
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-done:
+		return pubsub.ErrClosed
+	}
+}
+
 // Probed says that a probe came back that was sent at a time.
 func (l *Link) Probed(sent time.Time) {
 	l.mu.Lock()

@@ -2,15 +2,19 @@ package embedded_test
 
 import (
 	"bytes"
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"log/slog"
 	"math/big"
 	"net"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -19,6 +23,7 @@ import (
 	"github.com/mooncore/mooncore/pubsub/natsbroker"
 	"github.com/mooncore/mooncore/pubsub/natsbroker/embedded"
 	"github.com/mooncore/mooncore/pubsub/pubsubtest"
+	"github.com/nats-io/nats.go"
 )
 
 // TestServer runs the suite with one NATS server for all.
@@ -210,6 +215,87 @@ func (w *web) pass() {
 func (w *web) cut() {
 	for _, p := range w.proxies {
 		p.Cut()
+	}
+}
+
+// TestDropped has a subscription that is too slow: each message that was dropped is counted, and a loss is told after the last.
+func TestDropped(t *testing.T) {
+	server := natsServer(t, serverConfig{Addr: faults.FreeAddr(t)})
+	slow, fast := connect(t, server.Addr()), connect(t, server.Addr())
+	defer slow.Close()
+	defer fast.Close()
+	var came, dropped atomic.Uint64 // dropped is as of the last loss
+	release := make(chan struct{})
+	unsubscribe, err := slow.Subscribe(t.Context(), "x", func([]byte) {
+		<-release
+		came.Add(1)
+	}, func() { dropped.Store(slow.Stats().Dropped) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unsubscribe()
+	const publishers, each = 128, 520 // a thousand more than the inbox holds
+	var wg sync.WaitGroup
+	for range publishers {
+		wg.Go(func() {
+			for range each {
+				if err := fast.Publish(t.Context(), "x", nil); err != nil {
+					t.Error(err)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	close(release)
+	for deadline := time.Now().Add(20 * time.Second); came.Load()+dropped.Load() < publishers*each; time.Sleep(10 * time.Millisecond) { // real time: a server's
+		if time.Now().After(deadline) {
+			t.Fatalf("%d came and a loss of %d was told, of %d", came.Load(), dropped.Load(), publishers*each)
+		}
+	}
+	if n := slow.Stats().Dropped; n == 0 || came.Load()+n != publishers*each {
+		t.Errorf("%d came, %d were dropped, of %d", came.Load(), n, publishers*each)
+	}
+}
+
+// TestPeersThatOnlyBeat has two brokers on another server that beat and answer nothing: Subscribe goes on without them.
+func TestPeersThatOnlyBeat(t *testing.T) {
+	server := natsServer(t, serverConfig{Addr: faults.FreeAddr(t)})
+	b := connect(t, server.Addr())
+	defer b.Close()
+	nc, err := nats.Connect(server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	beat := func(id string, seq int, hello bool) {
+		data, err := json.Marshal(map[string]any{"id": id, "server": "elsewhere", "seq": seq, "hello": hello})
+		if err == nil {
+			err = nc.Publish("mooncore.peers", data)
+		}
+		if err != nil {
+			t.Error(err)
+		}
+	}
+	// Whenever one is asked, the other beats, so that there is always one to ask.
+	for asked, other := range map[string]string{"p1": "p2", "p2": "p1"} {
+		seq := 1
+		if _, err := nc.Subscribe("mooncore.peer."+asked, func(*nats.Msg) { seq++; beat(other, seq, false) }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, id := range []string{"p1", "p2"} {
+		beat(id, 1, i == 1)
+	}
+	for deadline := time.Now().Add(10 * time.Second); b.Stats().Peers < 2; time.Sleep(time.Millisecond) { // real time: a server's
+		if time.Now().After(deadline) {
+			t.Fatal("the beats are not heard")
+		}
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
+	defer cancel()
+	if _, err := b.Subscribe(ctx, "x", func([]byte) {}, func() {}); err != nil {
+		t.Errorf("Subscribe: %v", err)
 	}
 }
 
