@@ -27,7 +27,6 @@ const (
 	CodeTooBig       = 1009
 	CodeInternal     = 1011
 	CodeRestart      = 1012
-	CodeOverload     = 1013
 	CodeUnauthorized = 4401
 	CodeSlow         = 4408 // the peer doesn't read what it is sent
 	CodeIdle         = 4410 // the peer doesn't answer pings
