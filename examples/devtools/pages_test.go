@@ -59,7 +59,7 @@ func TestEveryViewIsAccessible(t *testing.T) {
 		{"a result", "actions//rooms", ".run-bar", "Run"},
 		{"no such view", "nowhere", ".empty", "no such view"},
 	}
-	for _, size := range []struct{ width, height int }{{400, 800}, {1280, 800}} {
+	for _, size := range []struct{ width, height int }{{400, 800}, {1280, 480}} {
 		for _, colors := range []string{"light", "dark"} {
 			w.Resize(size.width, size.height)
 			w.PreferColors(colors)

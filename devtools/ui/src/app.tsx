@@ -119,7 +119,7 @@ function Frame({ session: { features, program, environment } }: { session: Sessi
           onChange={setTheme}
         />
       </nav>
-      <main id="main" ref={main} tabIndex={-1} class={`view view-${at}`}>
+      <main id="main" ref={main} tabIndex={0} class={`view view-${at}`}>
         <h1 class="unseen">{view?.title ?? 'Not found'}</h1>
         <Boundary key={at}>
           {View ? (
