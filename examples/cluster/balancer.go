@@ -50,6 +50,9 @@ func (b *balancer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	for range b.backends {
 		next := b.backends[int(b.next.Add(1))%len(b.backends)]
 		if next.ready.Load() {
+			// A server may answer before the proxy has seen the end of a request's body. By default net/http then closes that
+			// body, which the proxy takes for a failure of the request: it would cut the answer.
+			_ = http.NewResponseController(w).EnableFullDuplex() // HTTP/2 always is
 			next.proxy.ServeHTTP(w, r)
 			return
 		}
