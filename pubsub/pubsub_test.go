@@ -18,6 +18,10 @@ func TestLocal(t *testing.T) {
 	pubsubtest.Run(t, func(*testing.T) pubsub.Broker { return pubsub.NewLocal() })
 }
 
+func TestLocalLog(t *testing.T) {
+	pubsubtest.RunLog(t, func(*testing.T) pubsub.Log { return pubsub.NewLocal() })
+}
+
 // TestLocalIsACall has what is particular to Local: the subscribers have run when Publish returns, in the caller's goroutine,
 // and share the data.
 func TestLocalIsACall(t *testing.T) {

@@ -41,7 +41,7 @@ func plain(parts []string) string {
 	return string(text)
 }
 
-func tuples(t *testing.T) int {
+func tuples(t testing.TB) int {
 	text := os.Getenv(TuplesEnv)
 	if text == "" {
 		return 2000
@@ -63,16 +63,21 @@ func (s suite) clusterTuples(t *testing.T) {
 // crossing subscribes to the topics of random tuples on one server, and publishes each tuple to its own topic on another: none
 // may come to another topic.
 func crossing(t *testing.T, from, to pubsub.Broker) {
+	randomTuples(t, func(batch map[string]string) { crossingBatch(t, from, to, batch) })
+}
+
+// randomTuples calls try for topics of random tuples, by their plain text, until it has had enough of them.
+func randomTuples(t testing.TB, try func(batch map[string]string)) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 0))
 	for left := tuples(t); left > 0 && !t.Failed(); left -= tuplesAtOnce {
-		batch := map[string]string{} // topics by plain text
+		batch := map[string]string{}
 		for len(batch) < min(left, tuplesAtOnce) {
 			parts := tuple(r)
 			batch[plain(parts)] = pubsub.Topic(append([]string{"pubsubtest"}, parts...)...)
 		}
-		crossingBatch(t, from, to, batch)
+		try(batch)
 	}
 }
 

@@ -1,4 +1,4 @@
-package pubsubtest_test
+package pubsubtest
 
 import (
 	"context"
@@ -7,12 +7,11 @@ import (
 
 	"github.com/mooncore/mooncore/internal/leaktest"
 	"github.com/mooncore/mooncore/pubsub"
-	"github.com/mooncore/mooncore/pubsub/pubsubtest"
 )
 
 func TestMain(m *testing.M) { leaktest.Main(m) }
 
-// A server is a Broker that shares the medium with others.
+// A server is a Log that shares the medium with others.
 type server struct {
 	medium *pubsub.Local
 	own    *pubsub.Local // for its ErrClosed
@@ -21,17 +20,36 @@ type server struct {
 	unsubscribe []func()
 }
 
+func newServer(medium *pubsub.Local) *server { return &server{medium: medium, own: pubsub.NewLocal()} }
+
+// fault is what any call fails with.
+func (s *server) fault(ctx context.Context) error { return s.own.Publish(ctx, "", nil) }
+
 func (s *server) Publish(ctx context.Context, topic string, data []byte) error {
-	if err := s.own.Publish(ctx, topic, nil); err != nil {
+	if err := s.fault(ctx); err != nil {
 		return err
 	}
 	return s.medium.Publish(ctx, topic, data)
 }
 
+func (s *server) Append(ctx context.Context, topic string, data []byte, keep pubsub.Keep) (pubsub.Position, error) {
+	if err := s.fault(ctx); err != nil {
+		return pubsub.Position{}, err
+	}
+	return s.medium.Append(ctx, topic, data, keep)
+}
+
+func (s *server) Read(ctx context.Context, topic string, after uint64, maxBytes int, keep pubsub.Keep) (pubsub.Page, error) {
+	if err := s.fault(ctx); err != nil {
+		return pubsub.Page{}, err
+	}
+	return s.medium.Read(ctx, topic, after, maxBytes, keep)
+}
+
 func (s *server) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if err := s.own.Publish(ctx, topic, nil); err != nil {
+	if err := s.fault(ctx); err != nil {
 		return nil, err
 	}
 	unsubscribe, err := s.medium.Subscribe(ctx, topic, deliver, lost)
@@ -57,5 +75,12 @@ func (s *server) Close() error {
 func TestRunCluster(t *testing.T) {
 	medium := pubsub.NewLocal()
 	defer medium.Close()
-	pubsubtest.RunCluster(t, func(*testing.T) pubsub.Broker { return &server{medium: medium, own: pubsub.NewLocal()} })
+	RunCluster(t, func(*testing.T) pubsub.Broker { return newServer(medium) })
+}
+
+// TestRunLogCluster is the same, of what is kept.
+func TestRunLogCluster(t *testing.T) {
+	medium := pubsub.NewLocal()
+	t.Cleanup(func() { medium.Close() })
+	RunLogCluster(t, func(*testing.T) pubsub.Log { return newServer(medium) })
 }
