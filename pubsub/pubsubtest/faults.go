@@ -37,25 +37,45 @@ const (
 // must be told of a loss afterwards; none comes twice, out of order, or after Publish failed because the servers were known to
 // be away. Where the broker is a [pubsub.Reporter], it must report what it knows.
 func RunFault(t *testing.T, newBroker func(t *testing.T) pubsub.Broker, rounds int, fault Fault) {
+	runFault(t, publishing{}, newBroker, rounds, fault)
+}
+
+// A sender is how a workload sends messages: it publishes or appends.
+type sender interface {
+	send(ctx context.Context, b pubsub.Broker, topic string, data []byte) (pubsub.Position, error)
+	parse(data []byte) (pubsub.Entry, error) // what came to a subscription
+	audit(t *testing.T, w *workload)         // at the end
+}
+
+type publishing struct{}
+
+func (publishing) send(ctx context.Context, b pubsub.Broker, topic string, data []byte) (pubsub.Position, error) {
+	return pubsub.Position{}, b.Publish(ctx, topic, data)
+}
+
+func (publishing) parse(data []byte) (pubsub.Entry, error) { return pubsub.Entry{Data: data}, nil }
+func (publishing) audit(*testing.T, *workload)             {}
+
+func runFault(t *testing.T, by sender, newBroker func(t *testing.T) pubsub.Broker, rounds int, fault Fault) {
 	s := suite{newBroker}
 	brokers := make([]pubsub.Broker, faultServers)
 	for i := range brokers {
 		brokers[i] = s.broker(t)
 	}
 	for i := range rounds {
-		faultRound(t, brokers, fault)
+		faultRound(t, by, brokers, fault)
 		if t.Failed() {
 			t.Fatalf("in round %d of %d", i+1, rounds)
 		}
 	}
 	if fault.Away {
-		closeAway(t, s.broker(t), fault)
+		closeAway(t, by, s.broker(t), fault)
 	}
 }
 
 // faultRound has a fault happen once.
-func faultRound(t *testing.T, brokers []pubsub.Broker, fault Fault) {
-	w := &workload{brokers: brokers, stop: make(chan struct{})}
+func faultRound(t *testing.T, by sender, brokers []pubsub.Broker, fault Fault) {
+	w := &workload{sender: by, brokers: brokers, stop: make(chan struct{})}
 	var ends []func()
 	defer func() {
 		for _, unsubscribe := range ends {
@@ -66,7 +86,7 @@ func faultRound(t *testing.T, brokers []pubsub.Broker, fault Fault) {
 		name := topic()
 		w.topics = append(w.topics, name)
 		for j, b := range brokers {
-			l := &ledger{name: fmt.Sprintf("topic %d on server %d", i, j), topic: i}
+			l := &ledger{name: fmt.Sprintf("topic %d on server %d", i, j), topic: i, parse: by.parse}
 			unsubscribe, err := b.Subscribe(t.Context(), name, l.deliver, l.lost)
 			if err != nil {
 				t.Fatalf("Subscribe: %v", err)
@@ -81,7 +101,7 @@ func faultRound(t *testing.T, brokers []pubsub.Broker, fault Fault) {
 	awaitJoins(t, w)
 	end := fault.Begin(t)
 	if fault.Away {
-		awaitAway(t, brokers)
+		awaitAway(t, by, brokers)
 	}
 	time.Sleep(calmTime)
 	end()
@@ -97,10 +117,11 @@ func faultRound(t *testing.T, brokers []pubsub.Broker, fault Fault) {
 	for _, err := range errs {
 		t.Error(err)
 	}
+	by.audit(t, w)
 }
 
 // awaitAway waits until all brokers have noticed, and tries what they do then.
-func awaitAway(t *testing.T, brokers []pubsub.Broker) {
+func awaitAway(t *testing.T, by sender, brokers []pubsub.Broker) {
 	t.Helper()
 	var wg sync.WaitGroup
 	for i, b := range brokers {
@@ -108,20 +129,20 @@ func awaitAway(t *testing.T, brokers []pubsub.Broker) {
 			name, deadline := topic(), time.Now().Add(noticeTime)
 			for {
 				ctx, cancel := context.WithTimeout(t.Context(), noticeTime)
-				err := b.Publish(ctx, name, nil)
+				_, err := by.send(ctx, b, name, nil)
 				cancel()
 				if errors.Is(err, pubsub.ErrAway) {
 					break
 				}
 				if time.Now().After(deadline) {
-					t.Errorf("server %d did not notice in %v that it is cut off; Publish: error %v, want ErrAway", i, noticeTime, err)
+					t.Errorf("server %d did not notice in %v that it is cut off; publishing: error %v, want ErrAway", i, noticeTime, err)
 					return
 				}
 				time.Sleep(time.Millisecond)
 			}
 			for r, ok := b.(pubsub.Reporter); ok && r.Stats().Up; time.Sleep(time.Millisecond) {
 				if time.Now().After(deadline) {
-					t.Errorf("server %d says that it is up, but Publish fails", i)
+					t.Errorf("server %d says that it is up, but publishing fails", i)
 					return
 				}
 			}
@@ -167,7 +188,7 @@ func awaitJoins(t *testing.T, w *workload) {
 }
 
 // closeAway closes a broker whose servers are away.
-func closeAway(t *testing.T, b pubsub.Broker, fault Fault) {
+func closeAway(t *testing.T, by sender, b pubsub.Broker, fault Fault) {
 	name := topic()
 	if _, err := b.Subscribe(t.Context(), name, func([]byte) {}, func() {}); err != nil {
 		t.Fatalf("Subscribe: %v", err)
@@ -175,7 +196,7 @@ func closeAway(t *testing.T, b pubsub.Broker, fault Fault) {
 	end := fault.Begin(t)
 	defer end()
 	waiting := make(chan error, 1)
-	awaitAway(t, []pubsub.Broker{b})
+	awaitAway(t, by, []pubsub.Broker{b})
 	go func() {
 		_, err := b.Subscribe(context.Background(), topic(), func([]byte) {}, func() {})
 		waiting <- err
@@ -196,13 +217,14 @@ func closeAway(t *testing.T, b pubsub.Broker, fault Fault) {
 	case <-time.After(patience):
 		t.Error("a Subscribe that waits for the servers outlives Close")
 	}
-	if err := b.Publish(t.Context(), name, nil); !errors.Is(err, pubsub.ErrClosed) {
-		t.Errorf("Publish after Close: error %v, want ErrClosed", err)
+	if _, err := by.send(t.Context(), b, name, nil); !errors.Is(err, pubsub.ErrClosed) {
+		t.Errorf("publishing after Close: error %v, want ErrClosed", err)
 	}
 }
 
 // A workload publishes numbered messages and subscribes topics until it ends.
 type workload struct {
+	sender
 	brokers []pubsub.Broker
 	topics  []string
 	ledgers []*ledger
@@ -215,9 +237,10 @@ type workload struct {
 // A record is what became of a message.
 type record struct {
 	topic    int
-	began    time.Time // when Publish was called
+	began    time.Time // when it was sent
 	accepted bool
-	away     bool // the broker knew all the time that it was cut off
+	away     bool            // the broker knew all the time that it was cut off
+	at       pubsub.Position // if it was appended, and accepted
 }
 
 func (w *workload) start(t *testing.T) {
@@ -259,11 +282,11 @@ func (w *workload) publish(t *testing.T, b pubsub.Broker, n, publisher int, i ui
 	defer cancel()
 	r := record{topic: n, began: time.Now()}
 	before := stats(b)
-	err := b.Publish(ctx, w.topics[n], message(publisher, i))
-	r.accepted = err == nil
+	at, err := w.send(ctx, b, w.topics[n], message(publisher, i))
+	r.accepted, r.at = err == nil, at
 	r.away = !before.Up && before == stats(b)
 	if r.away && r.accepted {
-		t.Error("Publish was accepted while the servers were known to be away")
+		t.Error("a message was accepted while the servers were known to be away")
 	}
 	return r
 }
@@ -301,7 +324,7 @@ func (w *workload) join(t *testing.T, server int) bool {
 		return false
 	}
 	defer unsubscribe()
-	if there.Publish(ctx, name, []byte("x")) != nil {
+	if _, err := w.send(ctx, there, name, []byte("x")); err != nil {
 		return true
 	}
 	select {
@@ -368,16 +391,36 @@ type ledger struct {
 	name  string
 	topic int
 	since time.Time
+	parse func([]byte) (pubsub.Entry, error)
 
 	mu     sync.Mutex
-	came   [][2]uint32 // publisher and number, as they came
+	came   [][2]uint32       // publisher and number, as they came
+	places []pubsub.Position // of what came, if it was appended
 	losses []time.Time
+	broken error
+}
+
+// parseMessage is the reverse of message.
+func parseMessage(data []byte) ([2]uint32, error) {
+	if len(data) != 5 {
+		return [2]uint32{}, fmt.Errorf("%q is no message of the suite", short(string(data)))
+	}
+	return [2]uint32{uint32(data[0]), binary.BigEndian.Uint32(data[1:])}, nil
 }
 
 func (l *ledger) deliver(data []byte) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.came = append(l.came, [2]uint32{uint32(data[0]), binary.BigEndian.Uint32(data[1:])})
+	e, err := l.parse(data)
+	m, fault := parseMessage(e.Data)
+	if err = errors.Join(err, fault); err != nil {
+		l.broken = err
+		return
+	}
+	l.came = append(l.came, m)
+	if e.Offset > 0 {
+		l.places = append(l.places, e.Position)
+	}
 }
 
 func (l *ledger) lost() {
@@ -402,6 +445,9 @@ func (l *ledger) audit(records [][]record) (errs []error) {
 	defer l.mu.Unlock()
 	fault := func(format string, args ...any) {
 		errs = append(errs, fmt.Errorf(l.name+": "+format, args...))
+	}
+	if l.broken != nil {
+		fault("%v", l.broken)
 	}
 	var lastLoss time.Time
 	if len(l.losses) > 0 {
@@ -433,7 +479,7 @@ func (l *ledger) audit(records [][]record) (errs []error) {
 	}
 	for publisher, list := range records {
 		for i, r := range list {
-			if r.topic == l.topic && r.accepted && r.began.After(l.since) && !came[publisher][uint32(i)] && !lastLoss.After(r.began) {
+			if r.topic == l.topic && r.accepted && r.began.After(l.since) && !came[publisher][uint32(i)] && !lastLoss.After(r.began) && !l.shows(r.at) {
 				fault("message %d of publisher %d was accepted and did not come, and no loss was announced after it", i, publisher)
 			}
 		}

@@ -37,11 +37,7 @@ func runLog(t *testing.T, newLog func(t *testing.T) pubsub.Log, prefix string, s
 }
 
 // logChecks are the suite. A check uses its logs as one: whether they are one or several makes no difference.
-var logChecks = []struct {
-	name  string
-	waits bool // for real time to pass
-	run   func(s *logSuite)
-}{
+var logChecks = []logCheck{
 	{"Append", false, (*logSuite).append},
 	{"Order", false, (*logSuite).order},
 	{"Pages", false, (*logSuite).pages},
@@ -62,6 +58,12 @@ var logChecks = []struct {
 
 // keepAll keeps all that a check appends to a topic.
 var keepAll = pubsub.Keep{Events: 10_000, Age: time.Hour}
+
+type logCheck struct {
+	name  string
+	waits bool // for real time to pass
+	run   func(s *logSuite)
+}
 
 // A logSuite is a run of a check.
 type logSuite struct {

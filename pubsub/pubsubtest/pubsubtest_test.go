@@ -84,3 +84,12 @@ func TestRunLogCluster(t *testing.T) {
 	t.Cleanup(func() { medium.Close() })
 	RunLogCluster(t, func(*testing.T) pubsub.Log { return newServer(medium) })
 }
+
+// TestRunFaults runs the faults' workloads without a fault.
+func TestRunFaults(t *testing.T) {
+	medium := pubsub.NewLocal()
+	defer medium.Close()
+	nothing := Fault{Begin: func(*testing.T) func() { return func() {} }}
+	RunFault(t, func(*testing.T) pubsub.Broker { return newServer(medium) }, 1, nothing)
+	RunLogFault(t, func(*testing.T) pubsub.Log { return newServer(medium) }, 1, nothing)
+}
