@@ -1,7 +1,6 @@
 package mooncore
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,12 +17,13 @@ import (
 type controlKind string
 
 const (
-	controlKick    controlKind = "kick"
-	controlRevoke  controlKind = "revoke"
-	controlBeat    controlKind = "beat"
-	controlBye     controlKind = "bye"
-	controlMembers controlKind = "members"
-	controlMissed  controlKind = "missed" // the server may have missed revocations: the others send theirs
+	controlKick     controlKind = "kick"
+	controlRevoke   controlKind = "revoke"
+	controlBeat     controlKind = "beat"
+	controlBye      controlKind = "bye"
+	controlMembers  controlKind = "members"
+	controlPresence controlKind = "presence" // who is in a channel as far as changes were told
+	controlMissed   controlKind = "missed"   // the server may have missed revocations: the others send theirs
 )
 
 type controlMessage struct {
@@ -60,8 +60,6 @@ func (s *Server) joinCluster() error {
 	return nil
 }
 
-var presencePrefix = []byte(`["presence",`)
-
 // receive handles a message of the broker.
 func (s *Server) receive(topic string, data []byte) {
 	if topic == s.siblings.topic {
@@ -83,10 +81,11 @@ func (s *Server) receive(topic string, data []byte) {
 		return
 	}
 	if p := s.poolNamed(name); p != nil {
-		s.deliver(p, tenant, channels, body)
-		if len(channels) == 1 && bytes.HasPrefix(body, presencePrefix) {
-			s.presence.heard(presenceKey{p, tenant, channels[0]})
+		if isPresence(body) {
+			s.presence.heard(presenceKey{p, tenant, channels[0]}, body)
+			return
 		}
+		s.deliver(p, tenant, channels, body)
 	}
 }
 
@@ -119,6 +118,7 @@ func (s *Server) lost(topic string) {
 		for _, m := range p.conns.Members(tenant, ch) {
 			m.Value.restart()
 		}
+		s.presence.missed(presenceKey{p, tenant, ch})
 	}
 }
 
@@ -184,7 +184,7 @@ func (s *Server) obey(m controlMessage) {
 				}
 			}
 		}
-	case controlBeat, controlBye, controlMembers, controlMissed:
+	case controlBeat, controlBye, controlMembers, controlPresence, controlMissed:
 		s.siblings.heard(m)
 	case controlRevoke:
 		if m.Revocation != nil {

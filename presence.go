@@ -1,6 +1,8 @@
 package mooncore
 
 import (
+	"context"
+	"encoding/json"
 	"maps"
 	"slices"
 	"sync"
@@ -9,11 +11,14 @@ import (
 	"github.com/mooncore/mooncore/registry"
 )
 
-// presenceDelay is how long joins and leaves of a channel are collected into one event.
-const presenceDelay = 100 * time.Millisecond
+// Each server tells the others, where they have members of the channel too, which users came and went with it. These changes are
+// numbered: who misses one asks for the whole. So each server knows who is in a channel, and tells its own members what changes.
 
-// presenceRefresh is how long other servers' events of a channel are collected before they are asked for its members.
-const presenceRefresh = 500 * time.Millisecond
+const (
+	presenceDelay = 100 * time.Millisecond // how long joins and leaves of a channel are collected into one event
+	presenceRetry = time.Second            // after what could not be sent
+	presenceAsks  = 8                      // channels whose members other servers are asked for at the same time
+)
 
 // presence tells the members of channels that ask for it who comes and goes.
 type presence struct {
@@ -22,6 +27,10 @@ type presence struct {
 	mu     sync.Mutex
 	closed bool
 	rooms  map[presenceKey]*presenceRoom
+	seq    uint64 // the last change's number, of any room
+	asks   int
+	stale  map[presenceKey]struct{} // rooms that others are to be asked for
+	later  map[presenceKey]struct{} // and those after the next beat
 }
 
 type presenceKey struct {
@@ -31,16 +40,44 @@ type presenceKey struct {
 }
 
 type presenceRoom struct {
-	conns   map[string]int      // by user
-	changed map[string]struct{} // users who came or went since the last event
-	telling bool                // an event is under way
-	asking  bool                // others will be known anew
+	conns   map[string]int        // here, by user
+	others  map[string]*elsewhere // by server
+	changed map[string]struct{}   // users whom the members are to be told of
+	asked   bool                  // the others were, once
+	waiting bool                  // a flush is due or under way
 
-	others map[string]map[string]time.Time // who is there by other servers, and since when, as far as is known
+	moved  map[string]bool // users whom the other servers are to be told of: whether they were here
+	seq    uint64          // of the last change that was sent; 0 if none was
+	failed bool            // the others may not have got it
+}
+
+// elsewhere is what is known of a room on another server.
+type elsewhere struct {
+	users map[string]struct{}
+	seq   uint64 // of the last change that came
+	whole bool   // no change is missing
+}
+
+// A presenceChange is what a server tells the others of a room.
+type presenceChange struct {
+	Server string   `json:"server"`
+	Seq    uint64   `json:"seq"`
+	After  uint64   `json:"after,omitempty"` // the change before it; 0 if nobody was there
+	Joined []string `json:"joined,omitempty"`
+	Left   []string `json:"left,omitempty"`
+}
+
+// A presenceEvent says who came and who left.
+type presenceEvent struct {
+	Channel string   `json:"channel"`
+	Joined  []string `json:"joined"`
+	Left    []string `json:"left"`
 }
 
 func newPresence(s *Server) *presence {
-	return &presence{server: s, rooms: map[presenceKey]*presenceRoom{}}
+	return &presence{
+		server: s, rooms: map[presenceKey]*presenceRoom{}, stale: map[presenceKey]struct{}{}, later: map[presenceKey]struct{}{},
+	}
 }
 
 func (p *presence) joined(c *Conn, id *Identity, ch registry.Channel) { p.change(c, id, ch, 1) }
@@ -64,11 +101,7 @@ func (p *presence) change(c *Conn, id *Identity, ch registry.Channel, by int) {
 	if p.closed {
 		return
 	}
-	room := p.rooms[key]
-	if room == nil {
-		room = &presenceRoom{conns: map[string]int{}, changed: map[string]struct{}{}}
-		p.rooms[key] = room
-	}
+	room := p.room(key)
 	was := room.conns[id.User] > 0
 	if room.conns[id.User] += by; room.conns[id.User] <= 0 {
 		delete(room.conns, id.User)
@@ -76,10 +109,58 @@ func (p *presence) change(c *Conn, id *Identity, ch registry.Channel, by int) {
 	if is := room.conns[id.User] > 0; is == was {
 		return // another connection of the same user
 	}
-	if len(room.changed) == 0 && !room.telling {
-		p.after(presenceDelay, func() { p.flush(key) })
+	if _, ok := room.moved[id.User]; !ok && p.server.siblings != nil {
+		room.moved[id.User] = was
 	}
-	room.changed[id.User] = struct{}{}
+	if !room.elsewhere(id.User, "") {
+		room.changed[id.User] = struct{}{}
+	}
+	p.schedule(key, room, presenceDelay)
+}
+
+// room returns a room, which is new if nobody was in it. p.mu is held.
+func (p *presence) room(key presenceKey) *presenceRoom {
+	room := p.rooms[key]
+	if room != nil {
+		return room
+	}
+	room = &presenceRoom{
+		conns: map[string]int{}, others: map[string]*elsewhere{}, changed: map[string]struct{}{}, moved: map[string]bool{},
+	}
+	p.rooms[key] = room
+	if p.server.siblings == nil {
+		room.asked = true
+	} else {
+		p.askFor(key)
+	}
+	return room
+}
+
+// elsewhere reports whether a user is there by another server than but.
+func (r *presenceRoom) elsewhere(user, but string) bool {
+	for server, o := range r.others {
+		if _, ok := o.users[user]; ok && server != but {
+			return true
+		}
+	}
+	return false
+}
+
+// note marks users as changed who are there, or not, by one other server alone. It reports whether there are any.
+func (r *presenceRoom) note(server string, users ...string) {
+	for _, user := range users {
+		if r.conns[user] == 0 && !r.elsewhere(user, server) {
+			r.changed[user] = struct{}{}
+		}
+	}
+}
+
+// schedule has a flush happen, unless one is due. p.mu is held.
+func (p *presence) schedule(key presenceKey, room *presenceRoom, d time.Duration) {
+	if !room.waiting {
+		room.waiting = true
+		p.after(d, func() { p.flush(key, room) })
+	}
 }
 
 // after runs fn in a goroutine when d has passed, unless presence is closed by then. Shutdown waits for it.
@@ -98,166 +179,294 @@ func (p *presence) after(d time.Duration, fn func()) {
 	})
 }
 
-// flush publishes what changed since the last event.
-func (p *presence) flush(key presenceKey) {
+// flush tells the members on this server, and the other servers, what changed.
+func (p *presence) flush(key presenceKey, room *presenceRoom) {
 	p.mu.Lock()
-	room := p.rooms[key]
-	if p.closed || room == nil {
+	if p.closed {
 		p.mu.Unlock()
 		return
 	}
-	room.telling = true
+	event := room.event(key.ch.Name)
+	change, news := p.next(room)
+	if news || p.server.siblings == nil && event != nil {
+		p.server.counters.published.Add(1)
+	}
 	p.mu.Unlock()
-
-	event, err := p.event(key, room)
-	if err == nil && len(event.Joined)+len(event.Left) > 0 {
-		var body []byte
-		if body, err = eventJSON("presence", event); err == nil {
-			err = p.server.publish(p.server.background, key.pool, key.tenant, []registry.Channel{key.ch}, body)
+	if event != nil {
+		if body, err := eventJSON("presence", event); err == nil { // names have JSON
+			p.server.deliver(key.pool, key.tenant, []registry.Channel{key.ch}, body)
 		}
 	}
-	if err != nil && p.server.background.Err() == nil { // else the others hear that this server ends
-		p.server.log.Error("presence was not published", "channel", key.ch.Name, "cause", err)
+	var err error
+	if news {
+		err = p.send(p.server.background, key, change)
 	}
 
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	room.telling = false
+	if err != nil && !room.failed && p.server.background.Err() == nil { // else the others hear that this server ends
+		p.server.log.Error("presence was not published; it is tried again every second", "channel", key.ch.Name, "cause", err)
+	}
+	room.waiting, room.failed = false, err != nil
 	switch {
-	case len(room.changed) > 0:
-		p.after(presenceDelay, func() { p.flush(key) })
+	case room.failed:
+		p.schedule(key, room, presenceRetry)
+	case room.asked && len(room.changed) > 0 || len(room.moved) > 0:
+		p.schedule(key, room, presenceDelay)
 	case len(room.conns) == 0 && p.rooms[key] == room:
 		delete(p.rooms, key)
 	}
 }
 
-// A presenceEvent says who came and who left.
-type presenceEvent struct {
-	Channel string   `json:"channel"`
-	Joined  []string `json:"joined"`
-	Left    []string `json:"left"`
-}
-
-// event returns the next event of a room. Whoever came and went since the last one is told as well: a member may have listed the
-// channel in between. Who is there by another server too, is told by that one, the one where they came first.
-func (p *presence) event(key presenceKey, room *presenceRoom) (presenceEvent, error) {
-	others, err := p.ask(key)
-	here := map[string]time.Time{}
-	if len(others) > 0 {
-		for _, m := range key.pool.members(key.tenant, key.ch) {
-			here[m.User] = m.Since
-		}
+// event returns what the members are to be told; nil if that is nothing, or if it is not known yet. p.mu is held.
+func (r *presenceRoom) event(channel string) *presenceEvent {
+	if !r.asked || len(r.changed) == 0 {
+		return nil
 	}
-	event := presenceEvent{key.ch.Name, []string{}, []string{}}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if err == nil {
-		p.learn(room, others)
-	}
-	for _, user := range slices.Sorted(maps.Keys(room.changed)) {
-		since, both := elsewhere(others, user)
-		switch {
-		case room.conns[user] == 0 && !both:
-			event.Left = append(event.Left, user)
-		case room.conns[user] > 0 && (!both || !since.Before(here[user])):
+	event := &presenceEvent{channel, []string{}, []string{}}
+	for _, user := range slices.Sorted(maps.Keys(r.changed)) {
+		if r.conns[user] > 0 || r.elsewhere(user, "") {
 			event.Joined = append(event.Joined, user)
+		} else {
+			event.Left = append(event.Left, user)
 		}
 	}
-	clear(room.changed)
-	return event, err
+	clear(r.changed)
+	return event
 }
 
-// ask returns who is in a room by other servers: when each user came, by server.
-func (p *presence) ask(key presenceKey) (others map[string]map[string]time.Time, err error) {
-	if p.server.siblings == nil {
-		return nil, nil
+// next returns the next change for the other servers, if there is one. After one that failed it comes also without news: it shows
+// who missed that one that they did. p.mu is held.
+func (p *presence) next(room *presenceRoom) (change presenceChange, ok bool) {
+	if len(room.moved) == 0 && !room.failed {
+		return change, false
 	}
-	began := time.Now()
-	answers, err := p.server.siblings.members(p.server.background, key.pool.name, key.tenant, key.ch)
-	if err == nil && time.Since(began) > presenceDelay {
-		// A server did not answer, and who came by another one meanwhile has been told already. The mute one is not asked again.
-		answers, err = p.server.siblings.members(p.server.background, key.pool.name, key.tenant, key.ch)
+	p.seq++
+	change = presenceChange{Server: p.server.siblings.id, Seq: p.seq, After: room.seq}
+	room.seq = p.seq
+	for _, user := range slices.Sorted(maps.Keys(room.moved)) {
+		if room.conns[user] > 0 {
+			change.Joined = append(change.Joined, user)
+		} else {
+			change.Left = append(change.Left, user)
+		}
 	}
+	clear(room.moved)
+	return change, true
+}
+
+// send sends a change to the servers that have members of the channel. It is told from an event by being an object.
+func (p *presence) send(ctx context.Context, key presenceKey, change presenceChange) error {
+	body, err := json.Marshal(change)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	others = map[string]map[string]time.Time{}
-	for server, members := range answers {
-		users := map[string]time.Time{}
-		for _, m := range members {
-			users[m.User] = m.Since
-		}
-		others[server] = users
-	}
-	return others, nil
+	channels := []registry.Channel{key.ch}
+	data := appendMessage(nil, key.pool.name, key.tenant, channels, body)
+	return p.server.hub.Publish(ctx, channelTopic(key.pool.name, key.tenant, key.ch), data)
 }
 
-// learn keeps who is in a room by other servers. Of one that did not answer it keeps what is known, until ended tells of it. p.mu is held.
-func (p *presence) learn(room *presenceRoom, others map[string]map[string]time.Time) {
-	if room.others == nil {
-		room.others = map[string]map[string]time.Time{}
-	}
-	for server, users := range others {
-		if p.server.siblings.knows(server) { // else ended has told, or is about to
-			room.others[server] = users
-		}
-	}
-}
+// isPresence reports whether a message is a change of presence, not an event.
+func isPresence(body []byte) bool { return len(body) > 0 && body[0] == '{' }
 
-// elsewhere reports whether a user is there by another server, and since when.
-func elsewhere(others map[string]map[string]time.Time, user string) (since time.Time, ok bool) {
-	for _, users := range others {
-		if at, is := users[user]; is && (!ok || at.Before(since)) {
-			since, ok = at, true
-		}
+// heard handles a change on another server. It must not block.
+func (p *presence) heard(key presenceKey, body []byte) {
+	var m presenceChange
+	if err := json.Unmarshal(body, &m); err != nil {
+		p.server.log.Error("broker message ignored", "cause", err)
+		return
 	}
-	return since, ok
-}
-
-// heard is called when a server told of a room: it is asked for its members a little later, so that they are known when it
-// ends. It must not block.
-func (p *presence) heard(key presenceKey) {
+	if m.Server == "" || m.Server == p.server.siblings.id {
+		return
+	}
+	p.server.siblings.spoke(m.Server) // before it has members here, so that it takes them along when it dies
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	room := p.rooms[key]
-	if p.closed || room == nil || room.asking {
+	if p.closed || room == nil {
 		return
 	}
-	room.asking = true
-	p.after(presenceRefresh, func() {
-		p.mu.Lock()
-		room.asking = false // what is heard from now on may be news
-		p.mu.Unlock()
-		others, err := p.ask(key)
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if err == nil {
-			p.learn(room, others)
+	o := room.others[m.Server]
+	if o == nil {
+		o = &elsewhere{users: map[string]struct{}{}}
+		room.others[m.Server] = o
+	}
+	if m.Seq > o.seq { // else an answer had it already
+		if m.After == 0 {
+			room.replace(m.Server, nil)
+			o.whole = true
+		} else if m.After != o.seq {
+			o.whole = false
 		}
-	})
-}
-
-// ended tells the members on this server who left with another one that ended.
-func (p *presence) ended(server string) {
-	events := map[presenceKey]presenceEvent{}
-	p.mu.Lock()
-	for key, room := range p.rooms {
-		users := room.others[server]
-		delete(room.others, server)
-		event := presenceEvent{key.ch.Name, []string{}, []string{}}
-		for _, user := range slices.Sorted(maps.Keys(users)) {
-			if _, still := elsewhere(room.others, user); !still && room.conns[user] == 0 {
-				event.Left = append(event.Left, user)
-			}
+		o.seq = m.Seq
+		for _, user := range m.Joined {
+			o.users[user] = struct{}{}
 		}
-		if len(event.Left) > 0 && !p.closed {
-			events[key] = event
+		for _, user := range m.Left {
+			delete(o.users, user)
+		}
+		if !o.whole {
+			p.askFor(key)
 		}
 	}
-	p.mu.Unlock()
-	for key, event := range events {
-		if body, err := eventJSON("presence", event); err == nil { // names have JSON
-			p.server.deliver(key.pool, key.tenant, []registry.Channel{key.ch}, body)
+	room.note(m.Server, m.Joined...)
+	room.note(m.Server, m.Left...)
+	p.schedule(key, room, presenceDelay)
+}
+
+// replace sets who is there by another server. Who was there before the first answer is no news.
+func (r *presenceRoom) replace(server string, users []string) {
+	o := r.others[server]
+	old := o.users
+	o.users = make(map[string]struct{}, len(users))
+	for _, user := range users {
+		o.users[user] = struct{}{}
+		if _, ok := old[user]; !ok && r.asked {
+			r.note(server, user)
+		}
+	}
+	for user := range old {
+		if _, ok := o.users[user]; !ok {
+			r.note(server, user)
+		}
+	}
+}
+
+// here returns who is in a channel on this server as far as the others were told, and the number of the last change.
+func (p *presence) here(key presenceKey) (users []string, seq uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	room := p.rooms[key]
+	if room == nil || room.seq == 0 {
+		return nil, p.seq
+	}
+	for user := range room.conns {
+		if was, ok := room.moved[user]; was || !ok {
+			users = append(users, user)
+		}
+	}
+	for user, was := range room.moved {
+		if was && room.conns[user] == 0 {
+			users = append(users, user)
+		}
+	}
+	return users, room.seq
+}
+
+// askFor has the other servers be asked for a room. p.mu is held.
+func (p *presence) askFor(key presenceKey) {
+	p.stale[key] = struct{}{}
+	if p.asks < presenceAsks {
+		p.asks++
+		p.after(0, p.ask)
+	}
+}
+
+// ask asks the other servers for the rooms that are stale.
+func (p *presence) ask() {
+	for {
+		p.mu.Lock()
+		var key presenceKey
+		for key = range p.stale {
+			break
+		}
+		if len(p.stale) == 0 || p.closed {
+			p.asks--
+			p.mu.Unlock()
+			return
+		}
+		delete(p.stale, key)
+		p.mu.Unlock()
+		answers, err := p.server.siblings.ask(p.server.background, controlMessage{
+			Kind: controlPresence, Pool: key.pool.name, Tenant: key.tenant, Channel: &key.ch,
+		})
+		p.learn(key, answers, err)
+	}
+}
+
+// learn keeps what other servers answered. Who did not is asked again.
+func (p *presence) learn(key presenceKey, answers map[string]*siblingAnswer, err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	room := p.rooms[key]
+	if p.closed || room == nil {
+		return
+	}
+	whole := err == nil
+	for _, server := range p.server.siblings.known() {
+		o, a := room.others[server], answers[server]
+		if o == nil {
+			o = &elsewhere{users: map[string]struct{}{}}
+			room.others[server] = o
+		}
+		if !o.whole && a != nil && a.Seq >= o.seq { // else changes came meanwhile that it doesn't have
+			room.replace(server, a.Users)
+			o.seq, o.whole = a.Seq, true
+		}
+		whole = whole && o.whole
+	}
+	if !whole {
+		p.later[key] = struct{}{}
+	}
+	room.asked = true
+	if len(room.changed) > 0 {
+		p.schedule(key, room, presenceDelay)
+	}
+}
+
+// beat is called once a second: what could not be learned is asked again.
+func (p *presence) beat() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key := range p.later {
+		delete(p.later, key)
+		if p.rooms[key] != nil && !p.closed {
+			p.askFor(key)
+		}
+	}
+}
+
+// missed is called when changes of a room may be missing.
+func (p *presence) missed(key presenceKey) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if room := p.rooms[key]; room != nil && !p.closed {
+		for _, o := range room.others {
+			o.whole = false
+		}
+		p.askFor(key)
+	}
+}
+
+// appeared is called when another server is there that was not known, or was given up.
+func (p *presence) appeared(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for key, room := range p.rooms {
+		if o := room.others[server]; o != nil {
+			o.whole = false
+		}
+		if !p.closed {
+			p.askFor(key)
+		}
+	}
+}
+
+// ended is called when another server ended, with whom its users left.
+func (p *presence) ended(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.server.siblings.knows(server) {
+		return // it is back already, and appeared asks it
+	}
+	for key, room := range p.rooms {
+		if room.others[server] == nil {
+			continue
+		}
+		room.replace(server, nil)
+		delete(room.others, server)
+		if len(room.changed) > 0 && !p.closed {
+			p.schedule(key, room, presenceDelay)
 		}
 	}
 }

@@ -108,7 +108,7 @@ type slowBroker struct {
 }
 
 func (b *slowBroker) Publish(ctx context.Context, topic string, data []byte) error {
-	if !strings.Contains(string(data), `["presence",`) {
+	if !strings.Contains(string(data), `"joined":`) {
 		return b.Local.Publish(ctx, topic, data)
 	}
 	b.running.Add(1)

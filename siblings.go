@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"maps"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -12,7 +13,7 @@ import (
 	"github.com/mooncore/mooncore/registry"
 )
 
-// Who is in a channel is known by the server that each connection is on, and kept nowhere else: who wants to know asks all
+// Who is in a channel is known by the server that each connection is on: who wants to know asks all
 // servers. So one that dies takes its members along, and leaves none behind. Whose answers to wait for is known by their beats.
 
 const (
@@ -36,8 +37,8 @@ type siblings struct {
 	owed   atomic.Bool // others may have missed this server's: they are to be sent again
 
 	mu    sync.Mutex
-	seen  map[string]*sibling // by id
-	asks  map[uint64]*ask     // by round
+	seen  map[string]*sibling  // by id
+	asks  map[uint64]*question // by round
 	round uint64
 }
 
@@ -46,19 +47,21 @@ type sibling struct {
 	mute bool      // did not answer in time since then
 }
 
-// An ask is a question that waits for answers.
-type ask struct {
-	open    map[string]bool     // servers that are still to answer
-	done    chan struct{}       // closed when none is left
-	members map[string][]Member // by server
+// A question waits for answers.
+type question struct {
+	open    map[string]bool // servers that are still to answer
+	done    chan struct{}   // closed when none is left
+	answers map[string]*siblingAnswer
 }
 
-// membersAnswer is what a server answers.
-type membersAnswer struct {
+// A siblingAnswer is what a server answers, or a part of it.
+type siblingAnswer struct {
 	Server  string   `json:"server"`
 	Round   uint64   `json:"round"`
-	Members []Member `json:"members"`
-	More    bool     `json:"more,omitempty"` // another part follows
+	Members []Member `json:"members,omitempty"` // to controlMembers
+	Users   []string `json:"users,omitempty"`   // to controlPresence
+	Seq     uint64   `json:"seq,omitempty"`     // of the last change of these
+	More    bool     `json:"more,omitempty"`    // another part follows
 
 	Revocations []Revocation `json:"revocations,omitempty"` // for a server that may have missed them
 }
@@ -69,7 +72,7 @@ func newSiblings(s *Server) *siblings {
 	id := newID()
 	return &siblings{
 		server: s, id: id, topic: serverTopic(id), asked: make(chan controlMessage, maxAsked),
-		seen: map[string]*sibling{}, asks: map[uint64]*ask{},
+		seen: map[string]*sibling{}, asks: map[uint64]*question{},
 	}
 }
 
@@ -80,14 +83,19 @@ func (b *siblings) run(ctx context.Context) {
 	if !b.tell(ctx, controlMessage{Kind: controlBeat, Hello: true}) {
 		b.missed.Store(true)
 	}
+	swept := time.Now()
 	for {
 		select {
 		case <-ticker.C:
 			b.tell(ctx, controlMessage{Kind: controlBeat})
 			b.makeUp(ctx)
-			for _, server := range b.sweep() {
+			// When that took long, this server was frozen or held up, and may not have heard the others either.
+			late := time.Since(swept) > 2*siblingBeat
+			swept = time.Now()
+			for _, server := range b.sweep(late) {
 				b.server.presence.ended(server)
 			}
+			b.server.presence.beat()
 		case m := <-b.asked:
 			b.answer(ctx, m)
 		case <-ctx.Done():
@@ -152,6 +160,7 @@ func (b *siblings) heard(m controlMessage) {
 		return
 	}
 	b.mu.Lock()
+	known := b.seen[m.Server] != nil
 	if m.Kind == controlBye {
 		b.seen[m.Server] = &sibling{mute: true} // sweep finds it
 		for _, a := range b.asks {
@@ -161,26 +170,43 @@ func (b *siblings) heard(m controlMessage) {
 		b.seen[m.Server] = &sibling{beat: time.Now()}
 	}
 	b.mu.Unlock()
-	if m.Kind == controlMembers || m.Kind == controlMissed || m.Hello {
+	if !known && !m.Hello && m.Kind != controlBye { // with its first beat nobody has come to it yet
+		b.server.presence.appeared(m.Server)
+	}
+	question := m.Kind == controlMembers || m.Kind == controlPresence
+	if question || m.Kind == controlMissed || m.Hello {
 		select {
 		case b.asked <- m:
 		default: // it waits in vain, and goes on
-			if m.Kind != controlMembers {
+			if !question {
 				b.owed.Store(true)
 			}
 		}
 	}
 }
 
-// sweep forgets servers that are gone, and returns them.
-func (b *siblings) sweep() (gone []string) {
+// spoke handles that a server said something else than heard is for.
+func (b *siblings) spoke(server string) {
+	b.mu.Lock()
+	known := b.seen[server] != nil
+	if !known {
+		b.seen[server] = &sibling{beat: time.Now()}
+	}
+	b.mu.Unlock()
+	if !known {
+		b.server.presence.appeared(server)
+	}
+}
+
+// sweep forgets servers that are gone, and returns them. While nobody could be heard, nobody is.
+func (b *siblings) sweep(deaf bool) (gone []string) {
 	stats, ok := b.server.brokerStats()
-	away := ok && !stats.Up
+	deaf = deaf || ok && !stats.Up
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for server, s := range b.seen {
 		switch {
-		case away: // nobody is heard
+		case deaf:
 			s.beat = time.Now()
 		case time.Since(s.beat) > siblingGone:
 			delete(b.seen, server)
@@ -190,7 +216,14 @@ func (b *siblings) sweep() (gone []string) {
 	return gone
 }
 
-// knows reports whether a server has not been swept.
+// known lists the servers that have not been swept.
+func (b *siblings) known() []string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return slices.Collect(maps.Keys(b.seen))
+}
+
+// knows reports whether a server is one of them.
 func (b *siblings) knows(server string) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -206,14 +239,21 @@ func (b *siblings) answer(ctx context.Context, m controlMessage) {
 		b.sendRevocations(ctx, serverTopic(m.Server))
 		return
 	}
-	var members []Member
+	var all siblingAnswer
 	if p := b.server.poolNamed(m.Pool); p != nil && m.Channel != nil {
-		members = p.members(m.Tenant, *m.Channel)
+		if m.Kind == controlMembers {
+			all.Members = p.members(m.Tenant, *m.Channel)
+		} else {
+			all.Users, all.Seq = b.server.presence.here(presenceKey{p, m.Tenant, *m.Channel})
+		}
 	}
 	for more := true; more; {
-		n := min(len(members), membersPart)
-		more = len(members) > n
-		data, err := json.Marshal(membersAnswer{Server: b.id, Round: m.Round, Members: members[:n], More: more})
+		part := siblingAnswer{Server: b.id, Round: m.Round, Seq: all.Seq}
+		part.Members, all.Members = cut(all.Members, membersPart)
+		part.Users, all.Users = cut(all.Users, membersPart)
+		more = len(all.Members)+len(all.Users) > 0
+		part.More = more
+		data, err := json.Marshal(part)
 		if err == nil {
 			err = b.send(ctx, serverTopic(m.Server), data)
 		}
@@ -221,13 +261,18 @@ func (b *siblings) answer(ctx context.Context, m controlMessage) {
 			b.server.log.Error("broker: members were not sent", "cause", err)
 			return
 		}
-		members = members[n:]
 	}
+}
+
+// cut returns the first elements of s, at most n, and the rest.
+func cut[T any](s []T, n int) (first, rest []T) {
+	n = min(n, len(s))
+	return s[:n], s[n:]
 }
 
 // answered handles an answer.
 func (b *siblings) answered(data []byte) {
-	var m membersAnswer
+	var m siblingAnswer
 	if err := json.Unmarshal(data, &m); err != nil {
 		b.server.log.Error("broker message ignored", "cause", err)
 		return
@@ -239,14 +284,18 @@ func (b *siblings) answered(data []byte) {
 	if a == nil || !a.open[m.Server] {
 		return
 	}
-	a.members[m.Server] = append(a.members[m.Server], m.Members...)
+	if all := a.answers[m.Server]; all == nil {
+		a.answers[m.Server] = &m
+	} else {
+		all.Members, all.Users = append(all.Members, m.Members...), append(all.Users, m.Users...)
+	}
 	if !m.More {
 		a.answered(m.Server)
 	}
 }
 
 // answered ends the wait for a server. siblings.mu is held.
-func (a *ask) answered(server string) {
+func (a *question) answered(server string) {
 	if !a.open[server] {
 		return
 	}
@@ -256,14 +305,23 @@ func (a *ask) answered(server string) {
 	}
 }
 
-// members asks the other servers who is in a channel, and returns that by server.
-func (b *siblings) members(ctx context.Context, pool, tenant string, ch registry.Channel) (map[string][]Member, error) {
-	round, a, servers := b.ask()
+// members asks the other servers who is in a channel.
+func (b *siblings) members(ctx context.Context, pool, tenant string, ch registry.Channel) (members []Member, err error) {
+	answers, err := b.ask(ctx, controlMessage{Kind: controlMembers, Pool: pool, Tenant: tenant, Channel: &ch})
+	for _, a := range answers {
+		members = append(members, a.Members...)
+	}
+	return members, err
+}
+
+// ask asks the other servers, and returns what they answer in time, by server.
+func (b *siblings) ask(ctx context.Context, m controlMessage) (map[string]*siblingAnswer, error) {
+	round, a, servers := b.begin()
 	defer b.forget(round)
 	if servers == 0 {
 		return nil, nil
 	}
-	m := controlMessage{Kind: controlMembers, Server: b.id, Round: round, Pool: pool, Tenant: tenant, Channel: &ch}
+	m.Server, m.Round = b.id, round
 	if err := b.server.control(ctx, m); err != nil {
 		return nil, err
 	}
@@ -278,19 +336,19 @@ func (b *siblings) members(ctx context.Context, pool, tenant string, ch registry
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	for server := range a.open {
-		delete(a.members, server) // half an answer
+		delete(a.answers, server) // half an answer
 		if s := b.seen[server]; s != nil {
 			s.mute = true
 		}
 	}
-	return maps.Clone(a.members), nil
+	return maps.Clone(a.answers), nil
 }
 
-// ask begins a round of the servers that are there.
-func (b *siblings) ask() (round uint64, a *ask, servers int) {
+// begin begins a round of the servers that are there.
+func (b *siblings) begin() (round uint64, a *question, servers int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	a = &ask{open: map[string]bool{}, done: make(chan struct{}), members: map[string][]Member{}}
+	a = &question{open: map[string]bool{}, done: make(chan struct{}), answers: map[string]*siblingAnswer{}}
 	for server, s := range b.seen {
 		if !s.mute && time.Since(s.beat) <= siblingGone {
 			a.open[server] = true

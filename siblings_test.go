@@ -1,6 +1,7 @@
 package mooncore_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -22,12 +23,16 @@ import (
 type mortalBroker struct {
 	sharedBroker
 	dead, away atomic.Bool
+	questions  atomic.Int64 // that its server asked
 
 	lostMu sync.Mutex
 	lost   []func()
 }
 
 func (b *mortalBroker) Publish(ctx context.Context, topic string, data []byte) error {
+	if bytes.Contains(data, []byte(`"round":`)) && bytes.Contains(data, []byte(`"kind":`)) {
+		b.questions.Add(1)
+	}
 	switch {
 	case b.dead.Load():
 		return nil
@@ -293,7 +298,7 @@ func expectPresence(t *testing.T, c *mooncoretest.Conn, joined, left []string) {
 	}
 }
 
-// Who moves to another server, while a third does not answer the first, has not left.
+// Who moves to another server, while a third answers nobody, has not left.
 func TestPresenceOfWhoMoves(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		servers, brokers := mortals(t, 3)
@@ -306,13 +311,9 @@ func TestPresenceOfWhoMoves(t *testing.T) {
 		expectPresence(t, watcher, []string{"mover"}, nil)
 		time.Sleep(time.Second)
 		brokers[2].dead.Store(true)
-		if _, err := servers[1].Tenant("", "t").Members(t.Context(), "b"); err != nil { // from now on, the second waits for it no more
-			t.Fatal(err)
-		}
 		old.Leave("a")
-		time.Sleep(500 * time.Millisecond) // the first asks the others
+		time.Sleep(50 * time.Millisecond)
 		servers[1].As(mover).Dial().Join("a")
-		expectPresence(t, watcher, []string{"mover"}, nil)
 		time.Sleep(10 * time.Second)
 		watcher.ExpectNothing()
 	})
@@ -334,6 +335,154 @@ func TestPresenceOfADeadServer(t *testing.T) {
 		expectPresence(t, watcher, nil, []string{"cat"})
 		time.Sleep(10 * time.Second)
 		watcher.ExpectNothing()
+	})
+}
+
+// Whatever changes of presence a server misses, its members are told in the end.
+func TestPresenceThatWasMissed(t *testing.T) {
+	for _, tt := range []struct {
+		name         string
+		harm         func(b *mortalBroker)
+		mend         func(b *mortalBroker)
+		next         string // comes then
+		joined, left []string
+	}{
+		{"it could not be published", func(b *mortalBroker) { b.away.Store(true) }, func(b *mortalBroker) { b.away.Store(false) },
+			"", []string{"new"}, []string{"old"}},
+		{"it was lost, which was told and closes connections", func(b *mortalBroker) { b.dead.Store(true) }, (*mortalBroker).back,
+			"", nil, []string{"new", "old"}},
+		{"it was lost in silence, and the next one comes", func(b *mortalBroker) { b.dead.Store(true) }, func(b *mortalBroker) { b.dead.Store(false) },
+			"newer", []string{"new", "newer"}, []string{"old"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				servers, brokers := mortals(t, 2)
+				dial := func(server int, user string) *mooncoretest.Conn {
+					conn := servers[server].As(mooncore.Identity{User: user, Tenant: "t"}).Dial()
+					conn.Join("a")
+					return conn
+				}
+				watcher := dial(0, "watcher")
+				expectPresence(t, watcher, []string{"watcher"}, nil)
+				old := dial(1, "old")
+				expectPresence(t, watcher, []string{"old"}, nil)
+				time.Sleep(time.Second)
+				tt.harm(brokers[1])
+				old.Leave("a")
+				dial(1, "new")
+				time.Sleep(2 * time.Second)
+				watcher.ExpectNothing()
+				tt.mend(brokers[1])
+				start := time.Now()
+				if tt.next != "" {
+					dial(1, tt.next)
+				}
+				expectPresence(t, watcher, tt.joined, tt.left)
+				if took := time.Since(start); took > 2*time.Second {
+					t.Errorf("told after %v", took)
+				}
+				time.Sleep(10 * time.Second)
+				watcher.ExpectNothing()
+			})
+		})
+	}
+}
+
+// A server that was given up, and is back, brings its users along, and learns of the others.
+func TestPresenceOfAServerThatIsBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers, brokers := mortals(t, 3)
+		var conns []*mooncoretest.Conn
+		for i, user := range []string{"ann", "bob", "cat"} {
+			conns = append(conns, servers[i].As(mooncore.Identity{User: user, Tenant: "t"}).Dial())
+			conns[i].Join("a")
+			for _, c := range conns {
+				expectPresence(t, c, []string{user}, nil)
+			}
+			time.Sleep(time.Second)
+		}
+		brokers[1].dead.Store(true)
+		expectPresence(t, conns[0], nil, []string{"bob"})
+		expectPresence(t, conns[1], nil, []string{"ann", "cat"})
+		expectPresence(t, conns[2], nil, []string{"bob"})
+		brokers[1].dead.Store(false)
+		expectPresence(t, conns[0], []string{"bob"}, nil)
+		expectPresence(t, conns[1], []string{"ann", "cat"}, nil)
+		expectPresence(t, conns[2], []string{"bob"}, nil)
+		time.Sleep(10 * time.Second)
+		for _, c := range conns {
+			c.ExpectNothing()
+		}
+	})
+}
+
+// A stuckBroker takes its time to publish.
+type stuckBroker struct {
+	sharedBroker
+	stuck atomic.Int64 // nanoseconds
+}
+
+func (b *stuckBroker) Publish(ctx context.Context, topic string, data []byte) error {
+	time.Sleep(time.Duration(b.stuck.Load()))
+	return b.sharedBroker.Publish(ctx, topic, data)
+}
+
+func (b *stuckBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	return b.sharedBroker.Subscribe(ctx, topic, func(data []byte) {
+		time.Sleep(time.Duration(b.stuck.Load()))
+		deliver(data)
+	}, lost)
+}
+
+// A server that was frozen does not take the others for dead, whom it did not hear meanwhile.
+func TestPresenceOfAFrozenServer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		local := pubsub.NewLocal()
+		cfg := withTokens()
+		cfg.Routers[0].Channels = []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated, Presence: true}}
+		frozen := &stuckBroker{sharedBroker: sharedBroker{Local: local}}
+		cfg.Broker = frozen
+		first := mooncoretest.New(t, cfg)
+		cfg.Broker = &sharedBroker{Local: local}
+		second := mooncoretest.New(t, cfg)
+		synctest.Wait()
+		ann := first.As(mooncore.Identity{User: "ann", Tenant: "t"}).Dial()
+		ann.Join("a")
+		expectPresence(t, ann, []string{"ann"}, nil)
+		second.As(mooncore.Identity{User: "bob", Tenant: "t"}).Dial().Join("a")
+		expectPresence(t, ann, []string{"bob"}, nil)
+		time.Sleep(time.Second)
+		frozen.stuck.Store(int64(20 * time.Second))
+		time.Sleep(2 * time.Second)
+		frozen.stuck.Store(0)
+		time.Sleep(time.Minute)
+		ann.ExpectNothing()
+	})
+}
+
+// Other servers are asked who is there when the first member comes, not with each event.
+func TestPresenceAsksOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers, brokers := mortals(t, 2)
+		watcher := servers[0].As(mooncore.Identity{User: "watcher", Tenant: "t"}).Dial()
+		watcher.Join("a")
+		expectPresence(t, watcher, []string{"watcher"}, nil)
+		time.Sleep(time.Second)
+		asked := brokers[0].questions.Load()
+		for i := range 10 {
+			user := fmt.Sprint("user", i)
+			conn := servers[i%2].As(mooncore.Identity{User: user, Tenant: "t"}).Dial()
+			conn.Join("a")
+			expectPresence(t, watcher, []string{user}, nil)
+			conn.Leave("a")
+			expectPresence(t, watcher, nil, []string{user})
+		}
+		if n := brokers[0].questions.Load() - asked; n != 0 {
+			t.Errorf("asked %d times", n)
+		}
+		if asked == 0 {
+			t.Error("never asked")
+		}
 	})
 }
 
