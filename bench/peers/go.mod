@@ -13,9 +13,18 @@ require (
 	github.com/gorilla/websocket v1.5.3
 	github.com/labstack/echo/v5 v5.4.4
 	github.com/lxzan/gws v1.8.9
-	github.com/mooncore/mooncore v0.0.0-00010101000000-000000000000
+	github.com/mooncore/mooncore v0.0.0
 	github.com/mooncore/mooncore/bench v0.0.0
 	github.com/olahol/melody v1.1.4
+)
+
+require (
+	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
+	github.com/google/go-tpm v0.9.8 // indirect
+	github.com/minio/highwayhash v1.0.4 // indirect
+	github.com/nats-io/jwt/v2 v2.8.2 // indirect
+	github.com/nats-io/nkeys v0.4.16 // indirect
+	github.com/nats-io/nuid v1.0.1 // indirect
 )
 
 require (
@@ -41,7 +50,7 @@ require (
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/uuid v1.6.0 // indirect
 	github.com/json-iterator/go v1.1.12 // indirect
-	github.com/klauspost/compress v1.20.1 // indirect
+	github.com/klauspost/compress v1.20.3 // indirect
 	github.com/klauspost/cpuid/v2 v2.3.0 // indirect
 	github.com/leodido/go-urn v1.4.0 // indirect
 	github.com/mattn/go-colorable v0.1.14 // indirect
@@ -49,7 +58,12 @@ require (
 	github.com/maypok86/otter/v2 v2.4.0 // indirect
 	github.com/modern-go/concurrent v0.0.0-20180306012644-bacd9c7ef1dd // indirect
 	github.com/modern-go/reflect2 v1.0.2 // indirect
+	github.com/mooncore/mooncore/pubsub/natsbroker v0.0.0
+	github.com/mooncore/mooncore/pubsub/natsbroker/embedded v0.0.0
+	github.com/mooncore/mooncore/pubsub/redisbroker v0.0.0
 	github.com/munnerz/goautoneg v0.0.0-20191010083416-a7dc8b61c822 // indirect
+	github.com/nats-io/nats-server/v2 v2.15.2
+	github.com/nats-io/nats.go v1.55.0
 	github.com/pelletier/go-toml/v2 v2.2.4 // indirect
 	github.com/philhofer/fwd v1.2.0 // indirect
 	github.com/prometheus/client_golang v1.25.0 // indirect
@@ -59,7 +73,7 @@ require (
 	github.com/quagmt/udecimal v1.10.1 // indirect
 	github.com/quic-go/qpack v0.6.0 // indirect
 	github.com/quic-go/quic-go v0.59.0 // indirect
-	github.com/redis/rueidis v1.0.79 // indirect
+	github.com/redis/rueidis v1.0.79
 	github.com/rs/cors v1.11.1 // indirect
 	github.com/tinylib/msgp v1.6.3 // indirect
 	github.com/twitchyliquid64/golang-asm v0.15.1 // indirect
@@ -81,3 +95,9 @@ replace (
 	github.com/mooncore/mooncore => ../..
 	github.com/mooncore/mooncore/bench => ..
 )
+
+replace github.com/mooncore/mooncore/pubsub/natsbroker => ../../pubsub/natsbroker
+
+replace github.com/mooncore/mooncore/pubsub/natsbroker/embedded => ../../pubsub/natsbroker/embedded
+
+replace github.com/mooncore/mooncore/pubsub/redisbroker => ../../pubsub/redisbroker

@@ -9,7 +9,7 @@ import (
 
 const usage = `Runner measures Mooncore beside other servers on this machine, over loopback.
 
-	go run ./bench/cmd/runner -quick            every target, in under five minutes
+	go run ./bench/cmd/runner -quick            every target, in under ten minutes
 	go run ./bench/cmd/runner -quick -check     the same, and fails when a target is missed
 	go run ./bench/cmd/runner -only '^ws-echo'  these scenarios, with every server
 	go run ./bench/cmd/runner -list             what there is

@@ -23,6 +23,7 @@ type Params struct {
 
 	Publishes int `json:"publishes,omitempty"` // of each burst
 	Size      int `json:"size,omitempty"`      // bytes of a published payload
+	Channels  int `json:"channels,omitempty"`  // of a cluster, with one member each
 }
 
 // Millis is a time in milliseconds.
@@ -33,7 +34,9 @@ func (m Millis) Duration() time.Duration { return time.Duration(m) * time.Millis
 
 func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }
 
-// Run does the job, whose kind is one of "http-echo", "ws-echo", "ws-fanout", "ws-idle", "ws-storm".
+func us(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
+
+// Run does the job, whose kind is one of "http-echo", "ws-echo", "ws-fanout", "ws-idle", "ws-storm", "cluster".
 func Run(ctx context.Context, job wire.Job) (wire.Result, error) {
 	var p Params
 	switch family, _, _ := strings.Cut(job.Kind, "-"); {
@@ -59,6 +62,8 @@ func Run(ctx context.Context, job wire.Job) (wire.Result, error) {
 		return Idle(ctx, job.Server, p)
 	case "ws-storm":
 		return Storm(ctx, job.Server, p)
+	case "cluster":
+		return Cluster(ctx, job.Server, p)
 	default:
 		return wire.Result{}, fmt.Errorf("no kind %q of load", job.Kind)
 	}

@@ -24,3 +24,8 @@ func Idle(context.Context, wire.Server, Params) (wire.Result, error) { return wi
 
 // Storm measures connections per second.
 func Storm(context.Context, wire.Server, Params) (wire.Result, error) { return wire.Result{}, errLinux }
+
+// Cluster measures events between two servers.
+func Cluster(context.Context, wire.Server, Params) (wire.Result, error) {
+	return wire.Result{}, errLinux
+}

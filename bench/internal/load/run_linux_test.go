@@ -27,12 +27,13 @@ type testServer struct {
 
 	mu      sync.Mutex
 	members []net.Conn
+	rooms   map[string]net.Conn // by what follows "join"
 }
 
 // newTestServer starts a server, once misbehave, if it isn't nil, has changed it.
 func newTestServer(t *testing.T, misbehave func(*testServer)) *testServer {
 	same := func(b []byte) [][]byte { return [][]byte{b} }
-	s := &testServer{answer: same, events: same}
+	s := &testServer{answer: same, events: same, rooms: map[string]net.Conn{}}
 	if misbehave != nil {
 		misbehave(s)
 	}
@@ -94,7 +95,10 @@ func (s *testServer) serve(conn net.Conn) {
 		for i := range payload {
 			payload[i] ^= head[2+i&3]
 		}
-		if string(payload) == "join" {
+		if room, ok := strings.CutPrefix(string(payload), "join"); ok {
+			s.mu.Lock()
+			s.rooms[strings.TrimSpace(room)] = conn
+			s.mu.Unlock()
 			send(conn, payload)
 			continue
 		}

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"strings"
 	"syscall"
 	"time"
 	"unsafe"
 
+	"github.com/mooncore/mooncore/bench/internal/traffic"
 	"github.com/mooncore/mooncore/bench/internal/wire"
 )
 
@@ -23,19 +25,26 @@ const (
 
 // A conn is one connection of a worker.
 type conn struct {
-	fd    int32
-	state uint8
-	step  uint8  // of the setup
-	id    int    // of the answer or event that is expected next
-	count int    // of answers or events of this batch
-	sent  int64  // when the batch was sent, in nanoseconds
-	rest  []byte // the start of a message that isn't complete
+	fd      int32
+	state   uint8
+	step    uint8  // of the setup
+	id      int    // of the answer or event that is expected next
+	count   int    // of answers or events of this batch
+	sent    int64  // when the batch was sent, in nanoseconds
+	channel int    // its own one, in scenarios with several
+	rest    []byte // the start of a message that isn't complete
+}
+
+// fill puts the name of its channel where that of the first one stands.
+func (c *conn) fill(text string) string {
+	return strings.ReplaceAll(text, traffic.Name(0), traffic.Name(c.channel))
 }
 
 // A worker drives its connections from one thread, by epoll.
 type worker struct {
 	target  syscall.SockaddrInet4
 	source  int // of the next connection, counted
+	channel int // of the first connection; the others follow
 	upgrade []byte
 	peer    *wire.WebSocket // nil for HTTP, which needs no setup
 	steps   []wire.Step
@@ -102,7 +111,7 @@ func (w *worker) dial(i int) error {
 		return fmt.Errorf("socket: %w", err)
 	}
 	c := &w.conns[i]
-	*c = conn{fd: int32(fd), rest: c.rest[:0]}
+	*c = conn{fd: int32(fd), channel: w.channel + i, rest: c.rest[:0]}
 	_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_TCP, syscall.TCP_NODELAY, 1)
 	if source := w.source / perSource; source > 0 {
 		_ = syscall.SetsockoptInt(fd, syscall.IPPROTO_IP, ipBindAddressNoPort, 1)
@@ -280,7 +289,7 @@ func (w *worker) message(c *conn, f frame, text []byte) error {
 		return w.write(c, pong)
 	}
 	if c.state == setup {
-		if want := w.steps[c.step].Expect; !bytes.Contains(text, []byte(want)) {
+		if want := c.fill(w.steps[c.step].Expect); !bytes.Contains(text, []byte(want)) {
 			return fmt.Errorf("step %d of the setup: got %.200q, want %q in it", c.step+1, text, want)
 		}
 		c.step++
@@ -306,7 +315,7 @@ func (w *worker) advance(c *conn) error {
 	if step.Send == "" {
 		return nil
 	}
-	out, _ := appendFrame(nil, opText, []byte(step.Send))
+	out, _ := appendFrame(nil, opText, []byte(c.fill(step.Send)))
 	return w.write(c, out)
 }
 

@@ -17,13 +17,17 @@ import (
 // A Usage is what a process has used since its start.
 type Usage struct {
 	User, System time.Duration
-	Mallocs      uint64 // objects allocated
-	Bytes        uint64 // bytes allocated
+	Mallocs      uint64        // objects allocated
+	Bytes        uint64        // bytes allocated
+	Engine       time.Duration // CPU of the message broker
 }
 
 // Sub returns what was used since an earlier Usage.
 func (u Usage) Sub(v Usage) Usage {
-	return Usage{User: u.User - v.User, System: u.System - v.System, Mallocs: u.Mallocs - v.Mallocs, Bytes: u.Bytes - v.Bytes}
+	return Usage{
+		User: u.User - v.User, System: u.System - v.System, Mallocs: u.Mallocs - v.Mallocs, Bytes: u.Bytes - v.Bytes,
+		Engine: u.Engine - v.Engine,
+	}
 }
 
 // Metrics returns the metrics that follow from u for n operations: CPU and allocations of each.
@@ -31,23 +35,42 @@ func (u Usage) Metrics(n int) map[string]float64 {
 	per := func(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) / float64(n) }
 	return map[string]float64{
 		"cpu_us": per(u.User + u.System), "user_us": per(u.User), "sys_us": per(u.System),
-		"allocs": float64(u.Mallocs) / float64(n), "alloc_bytes": float64(u.Bytes) / float64(n),
+		"allocs": float64(u.Mallocs) / float64(n), "alloc_bytes": float64(u.Bytes) / float64(n), "engine_us": per(u.Engine),
 	}
 }
 
-// Read returns what srv has used.
+// Read returns what srv has used, all of its processes together.
 func Read(ctx context.Context, srv wire.Server) (Usage, error) {
-	mem, err := Memory(ctx, srv, false)
-	if err != nil {
-		return Usage{}, err
+	var u Usage
+	for _, p := range srv.Processes() {
+		mem, err := memory(ctx, p.Control, false)
+		if err != nil {
+			return Usage{}, err
+		}
+		user, system, err := CPU(p.PID)
+		if err != nil {
+			return Usage{}, err
+		}
+		u.User, u.System = u.User+user, u.System+system
+		u.Mallocs, u.Bytes = u.Mallocs+mem.Mallocs, u.Bytes+mem.TotalAlloc
 	}
-	user, system, err := CPU(srv.PID)
-	return Usage{User: user, System: system, Mallocs: mem.Mallocs, Bytes: mem.TotalAlloc}, err
+	if srv.Engine != 0 {
+		user, system, err := CPU(srv.Engine)
+		if err != nil {
+			return Usage{}, err
+		}
+		u.Engine = user + system
+	}
+	return u, nil
 }
 
 // Memory asks srv for its memory statistics, with gc after a garbage collection.
 func Memory(ctx context.Context, srv wire.Server, gc bool) (wire.Memory, error) {
-	url := "http://" + srv.Control + "/memory"
+	return memory(ctx, srv.Control, gc)
+}
+
+func memory(ctx context.Context, control string, gc bool) (wire.Memory, error) {
+	url := "http://" + control + "/memory"
 	if gc {
 		url += "?gc=1"
 	}
@@ -107,16 +130,18 @@ func Begin(ctx context.Context, srv wire.Server) (Window, error) {
 		return Window{}, err
 	}
 	if srv.Profile != "" {
-		if _, err := get(ctx, "http://"+srv.Control+"/profile/start"); err != nil {
-			return Window{}, err
+		for _, p := range srv.Processes() {
+			if _, err := get(ctx, "http://"+p.Control+"/profile/start"); err != nil {
+				return Window{}, err
+			}
 		}
 	}
 	self, err := selfCPU()
 	return Window{srv: srv, began: time.Now(), self: self, usage: usage}, err
 }
 
-// End returns the metrics of the window for n operations: rate, cpu_us, user_us, sys_us, allocs, alloc_bytes, and load_cpu, the
-// cores that the calling process has used.
+// End returns the metrics of the window for n operations: rate, cpu_us, user_us, sys_us, allocs, alloc_bytes, engine_us, and
+// load_cpu, the cores that the calling process has used.
 func (w Window) End(ctx context.Context, n int) (map[string]float64, error) {
 	took := time.Since(w.began)
 	self, err := selfCPU()
@@ -128,8 +153,14 @@ func (w Window) End(ctx context.Context, n int) (map[string]float64, error) {
 		return nil, err
 	}
 	if w.srv.Profile != "" {
-		if err := save(ctx, "http://"+w.srv.Control+"/profile/stop", w.srv.Profile+".cpu.pprof"); err != nil {
-			return nil, err
+		for i, p := range w.srv.Processes() {
+			file := w.srv.Profile + ".cpu.pprof"
+			if i > 0 {
+				file = fmt.Sprintf("%s-%d.cpu.pprof", w.srv.Profile, i+1)
+			}
+			if err := save(ctx, "http://"+p.Control+"/profile/stop", file); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if n <= 0 {

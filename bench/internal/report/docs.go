@@ -10,8 +10,9 @@ import (
 )
 
 // UpdateDocs writes the tables, verdicts and charts of r into a Markdown file, in place of what stands between the line
-// "<!-- bench: <scenario> -->" and the next "<!-- bench: end -->"; that of "machine" gets a line about where r was measured. The charts
-// go to a directory beside the file, named after it. Scenarios that r doesn't have, or the file, stay as they are.
+// "<!-- bench: <scenario> -->" and the next "<!-- bench: end -->". The block "machine-<family>" gets a line about where r was
+// measured; the family is the start of its scenarios' names, such as "ws". The charts go to a directory beside the file, named
+// after it. Scenarios that r doesn't have, or the file, stay as they are.
 func (r *Results) UpdateDocs(file string, verdicts []Verdict) error {
 	doc, err := os.ReadFile(file)
 	if err != nil {
@@ -21,11 +22,12 @@ func (r *Results) UpdateDocs(file string, verdicts []Verdict) error {
 	if _, err := r.WriteCharts(charts); err != nil {
 		return err
 	}
-	if doc, err = replaceBlock(doc, "machine", r.machine()); err != nil {
-		return fmt.Errorf("%s: %w", file, err)
-	}
 	for i := range r.Scenarios {
 		s := &r.Scenarios[i]
+		family, _, _ := strings.Cut(s.Name, "-")
+		if doc, err = replaceBlock(doc, "machine-"+family, r.machine(family)); err != nil {
+			return fmt.Errorf("%s: %w", file, err)
+		}
 		if doc, err = replaceBlock(doc, s.Name, s.markdown(filepath.Base(charts), verdicts)); err != nil {
 			return fmt.Errorf("%s: %w", file, err)
 		}
@@ -33,9 +35,12 @@ func (r *Results) UpdateDocs(file string, verdicts []Verdict) error {
 	return os.WriteFile(file, doc, 0o644)
 }
 
-func (r *Results) machine() string {
+func (r *Results) machine(family string) string {
 	rounds := 0
 	for _, s := range r.Scenarios {
+		if !strings.HasPrefix(s.Name, family+"-") {
+			continue
+		}
 		for _, p := range s.Peers {
 			for _, values := range p.Values {
 				rounds = max(rounds, len(values))

@@ -206,20 +206,21 @@ func TestResultsFile(t *testing.T) {
 
 func TestUpdateDocs(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "performance.md")
-	const doc = "# Title\n\n<!-- bench: machine -->\nold\n<!-- bench: end -->\ntext\n<!-- bench: one -->\nold\n<!-- bench: end -->\n" +
+	const doc = "# Title\n\n<!-- bench: machine-ws -->\nold\n<!-- bench: end -->\n" +
+		"<!-- bench: machine-http -->\nold\n<!-- bench: end -->\ntext\n<!-- bench: ws-one -->\nold\n<!-- bench: end -->\n" +
 		"<!-- bench: other -->\nold\n<!-- bench: end -->\nthe end\n"
 	if err := os.WriteFile(file, []byte(doc), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	r := &report.Results{Go: "go1.26", Platform: "linux/amd64", CPUs: 2, Load: 0.54, Scenarios: []report.Scenario{{
-		Name: "one", Title: "One", Metrics: []string{"rate"}, Charts: []string{"rate"},
+		Name: "ws-one", Title: "One", Metrics: []string{"rate"}, Charts: []string{"rate"},
 		Peers: []report.Peer{
 			{Name: "mooncore", Values: map[string][]float64{"rate": {200, 400}}},
 			{Name: "gin", Values: map[string][]float64{"rate": {100, 200}}},
 		},
 	}}}
 	least := 3.0
-	target := report.Target{What: "speed", Scenario: "one", Metric: "rate", Ours: "mooncore", Peer: "gin", Min: &least}
+	target := report.Target{What: "speed", Scenario: "ws-one", Metric: "rate", Ours: "mooncore", Peer: "gin", Min: &least}
 	for range 2 { // a second time it finds its own work
 		if err := r.UpdateDocs(file, report.Judge(r, []report.Target{target})); err != nil {
 			t.Fatal(err)
@@ -231,20 +232,20 @@ func TestUpdateDocs(t *testing.T) {
 	}
 	for _, want := range []string{
 		"# Title\n", "Measured with go1.26 on linux/amd64 with 2 cores", "medians of up to 2 rounds", "before was 0.5",
-		"| gin      | 150 (2.00) |", "- **Missed.** mooncore, rate: 2.00× gin; the target is ≥ 3.00×.", "](performance/one-rate.svg)",
-		"<!-- bench: other -->\nold\n<!-- bench: end -->\nthe end\n",
+		"| gin      | 150 (2.00) |", "- **Missed.** mooncore, rate: 2.00× gin; the target is ≥ 3.00×.", "](performance/ws-one-rate.svg)",
+		"<!-- bench: other -->\nold\n<!-- bench: end -->\nthe end\n", "<!-- bench: machine-http -->\nold\n",
 	} {
 		if !strings.Contains(string(got), want) {
 			t.Errorf("no %q in\n%s", want, got)
 		}
 	}
-	if n := strings.Count(string(got), "old"); n != 1 {
-		t.Errorf("%d old blocks are left, want 1", n)
+	if n := strings.Count(string(got), "old"); n != 2 {
+		t.Errorf("%d old blocks are left, want 2", n)
 	}
-	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "performance", "one-rate.svg")); err != nil {
+	if _, err := os.Stat(filepath.Join(filepath.Dir(file), "performance", "ws-one-rate.svg")); err != nil {
 		t.Error(err)
 	}
-	if err := os.WriteFile(file, []byte("<!-- bench: one -->\n"), 0o644); err != nil {
+	if err := os.WriteFile(file, []byte("<!-- bench: ws-one -->\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	if err := r.UpdateDocs(file, nil); err == nil || !strings.Contains(err.Error(), "no end") {

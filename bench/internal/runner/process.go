@@ -1,18 +1,14 @@
 package runner
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
-	"time"
 
 	"github.com/mooncore/mooncore/bench/internal/wire"
 )
@@ -37,54 +33,6 @@ func build(ctx context.Context, dir, pkg, out string) error {
 		return fmt.Errorf("go build %s in %s: %w\n%s", pkg, dir, err, text)
 	}
 	return nil
-}
-
-// A server is a process under load.
-type server struct {
-	wire.Server
-	cmd    *exec.Cmd
-	stdin  io.Closer
-	stderr *bytes.Buffer
-}
-
-// startServer starts a server and waits until it listens.
-func startServer(ctx context.Context, program string, args ...string) (*server, error) {
-	s := &server{cmd: exec.CommandContext(ctx, program, args...), stderr: new(bytes.Buffer)}
-	name := strings.Join(append([]string{filepath.Base(program)}, args...), " ")
-	s.cmd.Stderr = s.stderr
-	stdin, err := s.cmd.StdinPipe()
-	if err != nil {
-		return nil, err
-	}
-	stdout, err := s.cmd.StdoutPipe()
-	if err != nil {
-		return nil, err
-	}
-	if err := s.cmd.Start(); err != nil {
-		return nil, err
-	}
-	s.stdin = stdin
-	timer := time.AfterFunc(10*time.Second, func() { _ = s.cmd.Process.Kill() })
-	line, err := bufio.NewReader(stdout).ReadBytes('\n')
-	if !timer.Stop() && err != nil {
-		err = errors.New("it wasn't ready after 10 s")
-	}
-	if err == nil {
-		err = json.Unmarshal(line, &s.Server)
-	}
-	if err != nil {
-		s.stop()
-		return nil, fmt.Errorf("%s: %w\n%s", name, err, s.stderr)
-	}
-	return s, nil
-}
-
-// stop ends the server.
-func (s *server) stop() {
-	s.stdin.Close()
-	timer := time.AfterFunc(2*time.Second, func() { _ = s.cmd.Process.Kill() })
-	defer timer.Stop()
-	_ = s.cmd.Wait()
 }
 
 // runLoad runs the load generator for one job.

@@ -5,13 +5,16 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
 	"strings"
 	"time"
 
+	"github.com/mooncore/mooncore/bench/internal/child"
 	"github.com/mooncore/mooncore/bench/internal/meter"
 	"github.com/mooncore/mooncore/bench/internal/report"
 	"github.com/mooncore/mooncore/bench/internal/suite"
@@ -48,6 +51,13 @@ func Run(ctx context.Context, o Options) (*report.Results, error) {
 		Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH, CPUs: runtime.NumCPU(), Load: load, Quick: o.Quick,
 	}
 	for _, s := range o.Scenarios {
+		if what := missing(s); what != "" {
+			if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
+				return nil, fmt.Errorf("MOONCORE_TEST_REQUIRE=all, but %s", what)
+			}
+			fmt.Fprintf(o.Progress, "%s: skipped: %s\n", s.Name, what)
+			continue
+		}
 		scenario, err := r.scenario(ctx, s)
 		if err != nil {
 			return nil, err
@@ -56,6 +66,16 @@ func Run(ctx context.Context, o Options) (*report.Results, error) {
 		results.Scenarios = append(results.Scenarios, scenario)
 	}
 	return results, nil
+}
+
+// missing says what s needs and the system lacks, and how to get it.
+func missing(s suite.Scenario) string {
+	for _, name := range slices.Sorted(maps.Keys(s.Needs)) {
+		if _, err := exec.LookPath(name); err != nil {
+			return name + " is not installed (Debian package " + s.Needs[name] + ")"
+		}
+	}
+	return ""
 }
 
 type run struct {
@@ -144,15 +164,16 @@ func (r *run) measure(ctx context.Context, s suite.Scenario, peer, profile strin
 	if err != nil {
 		return nil, err
 	}
-	srv, err := startServer(ctx, filepath.Join(r.bin, s.Command), append([]string{"-peer", peer}, s.Args...)...)
+	srv, err := child.Start(ctx, filepath.Join(r.bin, s.Command), append([]string{"-peer", peer}, s.Args...)...)
 	if err != nil {
 		return nil, err
 	}
-	defer srv.stop()
+	defer srv.Stop()
 	srv.Profile = profile
 	result, err := runLoad(ctx, filepath.Join(r.bin, "load"), wire.Job{Kind: s.Kind, Server: srv.Server, Params: params})
 	if err != nil {
-		if text := strings.TrimSpace(srv.stderr.String()); text != "" {
+		srv.Stop()
+		if text := srv.Said(); text != "" {
 			return nil, fmt.Errorf("%w\nthe server said: %.2000s", err, text)
 		}
 		return nil, err

@@ -35,6 +35,9 @@ type Scenario struct {
 	// Charts are the metrics that get a chart.
 	Charts []string
 
+	// Needs are commands that must be installed, and the Debian package of each. Without them, the scenario is skipped.
+	Needs map[string]string
+
 	// Slow divides the number of rounds, for scenarios that take long or whose figures are steady. Default 1.
 	Slow int
 }
@@ -56,6 +59,9 @@ var Metrics = []Metric{
 	{"sys_us", "µs", "kernel CPU per operation", false, false},
 	{"allocs", "", "allocations per operation", false, true},
 	{"alloc_bytes", "B", "bytes allocated per operation", false, true},
+	{"engine_us", "µs", "CPU of the message broker per operation", false, true},
+	{"p50_us", "µs", "median latency, one at a time", false, false},
+	{"p99_us", "µs", "latency, one at a time, 99th percentile", false, false},
 	{"p50_ms", "ms", "median latency", false, false},
 	{"p99_ms", "ms", "latency, 99th percentile", false, false},
 	{"blocked_ms", "ms", "time that a publisher was blocked", false, true},
@@ -77,7 +83,7 @@ func MetricByName(name string) (Metric, bool) {
 }
 
 // All returns every scenario, in the order in which they run.
-func All() []Scenario { return slices.Concat(web(), webSocket()) }
+func All() []Scenario { return slices.Concat(web(), webSocket(), cluster()) }
 
 // Job returns what the load generator is told, but for the server.
 func (s Scenario) Job(quick bool) (json.RawMessage, error) {

@@ -23,6 +23,15 @@ type Server struct {
 	// Commands is the TCP address that takes publish commands. Empty for servers that can't publish.
 	Commands string `json:"commands,omitempty"`
 
+	// Others are the processes that do the work with this one, of a server that is several.
+	Others []Process `json:"others,omitempty"`
+
+	// Engine is the process id of the message broker between them, 0 if there is none.
+	Engine int `json:"engine,omitempty"`
+
+	// Deliveries is the TCP address that tells what brokers have delivered, where no client is there to see it.
+	Deliveries string `json:"deliveries,omitempty"`
+
 	// Profile is the start of the names of files that get profiles of what is measured. The runner sets it. Empty for none.
 	Profile string `json:"profile,omitempty"`
 
@@ -33,19 +42,30 @@ type Server struct {
 	HTTP *HTTP `json:"http,omitempty"`
 }
 
+// A Process is one of a server's.
+type Process struct {
+	PID     int    `json:"pid"`
+	Control string `json:"control"` // as Server.Control
+}
+
+// Processes returns all that do the server's work, without the engine.
+func (s Server) Processes() []Process {
+	return append([]Process{{s.PID, s.Control}}, s.Others...)
+}
+
 // A WebSocket says how to talk to a peer.
 type WebSocket struct {
 	Path   string   `json:"path"`
 	Header []string `json:"header,omitempty"` // more lines for the upgrade request, such as "Authorization: Bearer x"
 
 	Login []Step `json:"login,omitempty"` // what every connection sends first
-	Join  []Step `json:"join,omitempty"`  // what makes it a member of the one channel
+	Join  []Step `json:"join,omitempty"`  // what makes it a member of the channel: of several, the first, in whose place it names its own
 
 	// Request is what an echo sends, and Response what must come back, byte for byte. Each ID in them is a number that counts up.
 	Request  string `json:"request"`
 	Response string `json:"response"`
 
-	// Before and After stand around the payload of an event.
+	// Before and After stand around the payload of an event. Before may name the channel too.
 	Before string `json:"before,omitempty"`
 	After  string `json:"after,omitempty"`
 

@@ -20,9 +20,35 @@ import (
 	"github.com/mooncore/mooncore/bench/internal/wire"
 )
 
-// Run prints srv, completed, on standard output as one line of JSON, and serves the control endpoints until standard input
-// ends. publish sends one payload to all members of the one channel; it is nil for servers that can't.
+// Run is Serve for a server that takes commands if publish isn't nil: lines "<number of publishes> <bytes> <sequence number of the
+// first>". It answers each, when the publishes have returned, with the nanoseconds that they took. publish sends one payload to all
+// members of the one channel.
 func Run(srv wire.Server, publish func(payload []byte)) error {
+	if publish != nil {
+		var err error
+		srv.Commands, err = Listen(func(line string) string {
+			var n, size, seq int
+			if _, err := fmt.Sscan(line, &n, &size, &seq); err != nil {
+				return err.Error()
+			}
+			var blocked time.Duration
+			for i := range n {
+				at := time.Now()
+				publish(wire.Event(seq+i, at.UnixNano(), size))
+				blocked += time.Since(at)
+			}
+			return fmt.Sprint(blocked.Nanoseconds())
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return Serve(srv)
+}
+
+// Serve prints srv, completed, on standard output as one line of JSON, and serves the control endpoints until standard input
+// ends.
+func Serve(srv wire.Server) error {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return err
@@ -35,20 +61,40 @@ func Run(srv wire.Server, publish func(payload []byte)) error {
 	mux.HandleFunc("GET /debug/pprof/profile", httppprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/trace", httppprof.Trace)
 	go func() { _ = http.Serve(ln, mux) }()
-	srv.PID, srv.Control = os.Getpid(), ln.Addr().String()
-	if publish != nil {
-		commands, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return err
-		}
-		go serveCommands(commands, publish)
-		srv.Commands = commands.Addr().String()
+	if srv.PID == 0 {
+		srv.PID = os.Getpid()
 	}
+	srv.Control = ln.Addr().String()
 	if err := json.NewEncoder(os.Stdout).Encode(srv); err != nil {
 		return err
 	}
 	_, err = io.Copy(io.Discard, os.Stdin)
 	return err
+}
+
+// Listen takes connections, and answers each line that comes. It returns the address.
+func Listen(answer func(line string) string) (string, error) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	go func() {
+		for {
+			conn, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go func() {
+				defer conn.Close()
+				for lines := bufio.NewScanner(conn); lines.Scan(); {
+					if _, err := fmt.Fprintln(conn, answer(lines.Text())); err != nil {
+						return
+					}
+				}
+			}()
+		}
+	}()
+	return ln.Addr().String(), nil
 }
 
 func memory(w http.ResponseWriter, r *http.Request) {
@@ -77,31 +123,4 @@ func startProfile(w http.ResponseWriter, _ *http.Request) {
 func stopProfile(w http.ResponseWriter, _ *http.Request) {
 	pprof.StopCPUProfile()
 	_, _ = w.Write(profile.Bytes())
-}
-
-// serveCommands takes lines "<number of publishes> <bytes> <sequence number of the first>", and answers each, when the publishes
-// have returned, with the nanoseconds that they took.
-func serveCommands(ln net.Listener, publish func([]byte)) {
-	for {
-		conn, err := ln.Accept()
-		if err != nil {
-			return
-		}
-		go func() {
-			defer conn.Close()
-			for lines := bufio.NewScanner(conn); lines.Scan(); {
-				var n, size, seq int
-				if _, err := fmt.Sscan(lines.Text(), &n, &size, &seq); err != nil {
-					return
-				}
-				var blocked time.Duration
-				for i := range n {
-					at := time.Now()
-					publish(wire.Event(seq+i, at.UnixNano(), size))
-					blocked += time.Since(at)
-				}
-				fmt.Fprintln(conn, blocked.Nanoseconds())
-			}
-		}()
-	}
 }

@@ -1,0 +1,56 @@
+package suite
+
+import (
+	"fmt"
+
+	"github.com/mooncore/mooncore/bench/internal/load"
+)
+
+// A group of peers is measured together, by the -group flag of their command.
+type group struct {
+	name, what string
+	peers      []string
+	needs      map[string]string
+}
+
+var redis = map[string]string{"redis-server": "redis-server"}
+
+// cluster returns the scenarios between two servers: brokers alone on three engines, and whole servers with clients.
+func cluster() []Scenario {
+	var scenarios []Scenario
+	for _, g := range []group{
+		{name: "redis", what: "A broker on Redis", peers: []string{"mooncore", "centrifuge", "rueidis"}, needs: redis},
+		{name: "nats", what: "A broker on a NATS server", peers: []string{"mooncore", "nats.go", "nats.go-flush"}},
+		{name: "embedded", what: "A broker with NATS in the programs", peers: []string{"mooncore", "nats.go", "nats.go-flush"}},
+		{
+			name: "servers", what: "A server and clients of the other",
+			peers: []string{"mooncore-redis", "centrifuge-redis", "mooncore-nats", "mooncore-embedded"}, needs: redis,
+		},
+	} {
+		scenarios = append(scenarios,
+			g.scenario("1", "1 channel", 1), g.scenario("100", "100 channels", 100), g.scenario("10k", "10,000 channels", 10_000))
+	}
+	return scenarios
+}
+
+func (g group) scenario(name, title string, channels int) Scenario {
+	return Scenario{
+		Name: "cluster-" + g.name + "-" + name, Title: g.what + ", " + title, Command: "cluster",
+		Peers: g.peers, Args: []string{"-group", g.name, fmt.Sprintf("-channels=%d", channels)}, Needs: g.needs,
+		Kind: "cluster",
+		Params: func(quick bool) any {
+			d := duration(quick) / 4
+			return load.Params{Channels: channels, Warmup: d / 4, Duration: d} // d twice
+		},
+		Metrics: []string{"p50_us", "p99_us", "rate", "cpu_us", "user_us", "sys_us", "engine_us", "allocs", "alloc_bytes", "load_cpu"},
+		Charts:  charts(channels),
+	}
+}
+
+// charts are those of 100 channels only.
+func charts(channels int) []string {
+	if channels == 100 {
+		return []string{"p50_us", "rate"}
+	}
+	return nil
+}
