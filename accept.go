@@ -2,6 +2,7 @@ package mooncore
 
 import (
 	"context"
+	"iter"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -10,10 +11,11 @@ import (
 	"github.com/mooncore/mooncore/ws"
 )
 
-// subprotocol is the WebSocket sub-protocol; a browser, which can't set headers, sends its token as another one beside it.
+// The WebSocket sub-protocols. A browser, which can't set headers, sends its token as another one beside them.
 const (
-	subprotocol      = "mooncore.v1"
-	tokenSubprotocol = "bearer."
+	subprotocol        = "mooncore.v1"
+	historySubprotocol = "mooncore.v1.history" // preferred
+	tokenSubprotocol   = "bearer."
 )
 
 // SocketHandler serves the WebSocket endpoint of a pool of Config.Pools, to mount it on a route of the program's own; the first
@@ -85,6 +87,7 @@ func (s *Server) startReading(c *Conn) {
 func (s *Server) connect(w http.ResponseWriter, r *http.Request, p *pool, id *Identity) (*Conn, error) {
 	c := &Conn{
 		server: s, pool: p, id: strings.Clone(newID()), addr: s.proxies.client(r), host: r.Host, remote: r.RemoteAddr, since: time.Now(),
+		history: offers(r, historySubprotocol), // so it is what Accept selects
 	}
 	if s.cfg.Limits.Calls > 1 {
 		c.calls = make(chan struct{}, s.cfg.Limits.Calls)
@@ -131,7 +134,7 @@ func newConnections(s *Server) *ws.Group {
 		SendBytes:    limits.SendBytes,
 		IdleTimeout:  limits.IdleTimeout,
 		Compression:  s.cfg.Compression,
-		Subprotocols: []string{subprotocol},
+		Subprotocols: []string{historySubprotocol, subprotocol},
 		Refuse:       s.refuseHandshake,
 		Panic: func(c *ws.Conn, value any, stack []byte) {
 			s.log.Error("connection panicked", "conn", connOf(c).id, "cause", value, "stack", string(stack))
@@ -204,19 +207,39 @@ func (s *Server) disconnected(c *Conn) {
 	}
 }
 
+// subprotocols are what a client offers.
+func subprotocols(r *http.Request) iter.Seq[string] {
+	return func(yield func(string) bool) {
+		for _, value := range r.Header.Values("Sec-WebSocket-Protocol") {
+			for protocol := range strings.SplitSeq(value, ",") {
+				if !yield(strings.TrimSpace(protocol)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// offers reports whether a client offers a sub-protocol, as Accept compares them.
+func offers(r *http.Request, subprotocol string) bool {
+	for protocol := range subprotocols(r) {
+		if strings.EqualFold(protocol, subprotocol) {
+			return true
+		}
+	}
+	return false
+}
+
 // withSubprotocolToken returns r with the token of its sub-protocols, if there is one and no Authorization header, in that header.
 func withSubprotocolToken(r *http.Request) *http.Request {
 	if len(r.Header.Values("Authorization")) > 0 {
 		return r
 	}
-	for _, value := range r.Header.Values("Sec-WebSocket-Protocol") {
-		for protocol := range strings.SplitSeq(value, ",") {
-			token, ok := strings.CutPrefix(strings.TrimSpace(protocol), tokenSubprotocol)
-			if ok {
-				r = r.Clone(r.Context())
-				r.Header.Set("Authorization", "Bearer "+token)
-				return r
-			}
+	for protocol := range subprotocols(r) {
+		if token, ok := strings.CutPrefix(protocol, tokenSubprotocol); ok {
+			r = r.Clone(r.Context())
+			r.Header.Set("Authorization", "Bearer "+token)
+			return r
 		}
 	}
 	return r

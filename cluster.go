@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"maps"
+	"slices"
 	"time"
 
 	"github.com/mooncore/mooncore/pubsub"
@@ -62,6 +63,10 @@ func (s *Server) joinCluster() error {
 
 // receive handles a message of the broker.
 func (s *Server) receive(topic string, data []byte) {
+	if s.history != nil && isLogTopic(topic) {
+		s.history.receive(topic, data)
+		return
+	}
 	if topic == s.siblings.topic {
 		s.siblings.answered(data)
 		return
@@ -89,10 +94,15 @@ func (s *Server) receive(topic string, data []byte) {
 	}
 }
 
-// lost closes the connections that may have missed an event: a dropped event is never silent. Revocations are made up for.
+// lost tells the connections that may have missed an event: a dropped event is never silent. Revocations are made up for, and so is what
+// channels with History keep.
 func (s *Server) lost(topic string) {
+	if s.history != nil && isLogTopic(topic) {
+		s.history.lost(topic)
+		return
+	}
 	if now := time.Now().Unix(); s.lossLogged.Swap(now) != now { // the other channels' follow at once
-		s.log.Warn("events may have been lost between servers; connections are closed")
+		s.log.Warn("events may have been lost between servers; connections are told, or closed")
 	}
 	switch topic {
 	case s.siblings.topic:
@@ -104,8 +114,12 @@ func (s *Server) lost(topic string) {
 	}
 	if topic == manyTopic || topic == controlTopic {
 		for _, c := range s.Conns() {
-			if c.Identity().User != "" { // to others, nothing comes from other servers
+			switch {
+			case c.Identity().User == "": // nothing comes from other servers
+			case topic == controlTopic: // a kick may be lost too
 				c.restart()
+			default:
+				c.missed(c.member.Channels()...)
 			}
 		}
 		return
@@ -116,10 +130,37 @@ func (s *Server) lost(topic string) {
 	}
 	if p := s.poolNamed(name); p != nil {
 		for _, m := range p.conns.Members(tenant, ch) {
-			m.Value.restart()
+			m.Value.missed(ch)
 		}
 		s.presence.missed(presenceKey{p, tenant, ch})
 	}
+}
+
+// missed tells a client that events of channels may be missing: by a message if it takes positions, else by closing the connection.
+// What channels with History keep is not concerned.
+func (c *Conn) missed(channels ...registry.Channel) {
+	for _, ch := range channels {
+		if c.server.liveIn(ch) && !c.history {
+			c.restart()
+			return
+		}
+	}
+	for _, ch := range channels {
+		if c.server.liveIn(ch) {
+			c.ws.Send(ws.Text, lostFrame(ch))
+		}
+	}
+}
+
+// liveIn reports whether events come to a channel that are not kept.
+func (s *Server) liveIn(ch registry.Channel) bool {
+	if _, kept := s.historyOf(ch); !kept {
+		return ch != pendingChannel
+	}
+	return slices.ContainsFunc(s.apps, func(a *app) bool {
+		declared := a.channel(ch.Name)
+		return declared != nil && declared.Presence
+	})
 }
 
 // brokerStats returns how the broker is doing, if there is one that can tell.
@@ -251,26 +292,44 @@ const holdTimeout = 5 * time.Second
 // hold makes the events of a channel reach this server, where there are others. Each connection holds its own channels, so
 // the broker is asked only for those that have a member here. The channel of anonymous connections is not held: what is
 // published to it stays on its server.
+//
+// What a channel with History keeps comes by its feed, which is held too, here also when the server is alone.
 func (c *Conn) hold(ctx context.Context, tenant string, ch registry.Channel) bool {
-	if c.server.hub == nil || ch == pendingChannel {
+	s := c.server
+	keep, kept := s.historyOf(ch)
+	if s.hub == nil && !kept || ch == pendingChannel {
 		return true
 	}
 	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
-	if err := c.server.hub.Hold(ctx, channelTopic(c.pool.name, tenant, ch)); err != nil {
-		c.server.log.Error("broker: subscribe failed", "channel", ch.Name, "conn", c.id, "cause", err)
+	topic := channelTopic(c.pool.name, tenant, ch)
+	var err error
+	if s.hub != nil {
+		err = s.hub.Hold(ctx, topic)
+	}
+	if err == nil && kept {
+		if err = s.history.hold(ctx, c.pool, tenant, ch, keep); err != nil && s.hub != nil {
+			s.hub.Release(topic)
+		}
+	}
+	if err != nil {
+		s.log.Error("broker: subscribe failed", "channel", ch.Name, "conn", c.id, "cause", err)
 		return false
 	}
 	return true
 }
 
 func (c *Conn) release(tenant string, channels ...registry.Channel) {
-	if c.server.hub == nil {
+	s := c.server
+	if s.hub == nil && s.history == nil {
 		return
 	}
 	for _, ch := range channels {
-		if ch != pendingChannel {
-			c.server.hub.Release(channelTopic(c.pool.name, tenant, ch))
+		if s.hub != nil && ch != pendingChannel {
+			s.hub.Release(channelTopic(c.pool.name, tenant, ch))
+		}
+		if _, kept := s.historyOf(ch); kept {
+			s.history.release(logTopic(c.pool.name, tenant, ch))
 		}
 	}
 }

@@ -77,6 +77,7 @@ type Conn struct {
 	host        string
 	remote      string // RemoteAddr of the upgrade, for Config.Authenticate
 	since       time.Time
+	history     bool           // it takes positions: its sub-protocol is mooncore.v1.history
 	overlapping sync.WaitGroup // calls that run beside the others
 	calls       chan struct{}  // a place for each call that may run at the same time; nil when that is one
 
@@ -313,22 +314,30 @@ func (c *Conn) join(ctx context.Context, id *Identity, name string, then func(al
 	if id.User == "" || !c.hold(ctx, id.Tenant, ch) {
 		return false
 	}
-	joined, ok := c.sit(id, ch, then)
+	joined, ok := c.sit(id, ch, nil, then)
 	if !joined {
 		c.release(id.Tenant, ch)
 	}
 	return ok
 }
 
-func (c *Conn) sit(id *Identity, ch registry.Channel, then func([]registry.Channel)) (joined, ok bool) {
+// sit takes the seat. With a feed, which stands still meanwhile, then is called also if the connection is a member already.
+func (c *Conn) sit(id *Identity, ch registry.Channel, f *feed, then func([]registry.Channel)) (joined, ok bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.closed || !c.identity.Load().sameChannels(id) {
 		return false, false
 	}
+	if f != nil {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+	}
 	joined, ok = c.member.JoinFunc(ch, c.server.cfg.Limits.Channels, then)
-	if joined {
+	switch {
+	case joined:
 		c.server.presence.joined(c, id, ch)
+	case ok && f != nil:
+		then(c.member.Channels())
 	}
 	return joined, ok
 }

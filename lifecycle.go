@@ -315,6 +315,9 @@ func (s *Server) stop(ctx context.Context) error {
 		within(ctx, func() error { s.workers.Wait(); s.callers.Wait(); return nil }),
 		s.health.shutdown(ctx),
 	)
+	if s.history != nil {
+		err = errors.Join(err, within(ctx, s.history.close))
+	}
 	if s.hub != nil {
 		err = errors.Join(err, within(ctx, s.hub.Close))
 	}

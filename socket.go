@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/mooncore/mooncore/internal/strictjson"
+	"github.com/mooncore/mooncore/pubsub"
 	"github.com/mooncore/mooncore/registry"
 	"github.com/mooncore/mooncore/ws"
 )
@@ -85,30 +86,29 @@ var frameMembers = []string{"action", "rayid", "traceparent"}
 // frameValues are those of frameMembers, nil for one that is absent.
 type frameValues [3][]byte
 
-// command handles ["join", c], ["leave", c] and ["jwt", t], and reports false for other arrays.
+// command handles ["join", c], ["leave", c] and ["jwt", t], and reports false for other arrays. Clients that take positions may name
+// one in a third element of a join.
 func (s socket) command(data []byte) bool {
 	parts := slices.Collect(strictjson.Elements(data))
-	if len(parts) != 2 {
+	if len(parts) != 2 && (len(parts) != 3 || !s.history) {
 		return false
 	}
 	start := time.Now()
 	name, _ := strictjson.Unquote(parts[0])
 	arg, isString := strictjson.Unquote(parts[1])
 	ok := false
+	var since *pubsub.Position
+	if len(parts) == 3 {
+		if since, ok = parseSince(parts[2]); !ok || name != "join" {
+			return false
+		}
+		ok = false
+	}
 	switch name {
 	case "jwt":
 		ok = s.jwt(arg)
 	case "join":
-		answered := false
-		if isString && validChannelName(arg) && s.mayJoin(arg) {
-			ok = s.join(s.ws.Context(), s.current(), arg, func(all []registry.Channel) {
-				answered = true
-				s.sendChannels(channelLabels(all))
-			})
-		}
-		if !answered {
-			s.sendChannels(s.Channels())
-		}
+		ok = s.joinChannel(parts[1], since)
 	case "leave":
 		if ok = isString && validChannelName(arg); ok {
 			s.leave(s.current(), arg)
@@ -121,6 +121,59 @@ func (s socket) command(data []byte) bool {
 		o.Command(s.Conn, name, ok, time.Since(start))
 	}
 	return true
+}
+
+// joinChannel handles a join of the channel whose name is this JSON, and reports whether the connection is in it now.
+func (s socket) joinChannel(raw []byte, since *pubsub.Position) (ok bool) {
+	name, isString := strictjson.Unquote(raw)
+	id, answered := s.current(), false
+	answer := func(all []registry.Channel) {
+		answered = true
+		s.sendChannels(channelLabels(all))
+	}
+	valid := isString && validChannelName(name)
+	_, kept := s.server.historyOf(roomChannel(name, id.Scope))
+	kept = kept && valid && s.history
+	switch {
+	case !valid || !s.mayJoin(name):
+	case kept:
+		ok = s.rejoin(s.ws.Context(), id, name, since, func(all []registry.Channel, r recovery) {
+			answer(all)
+			s.sendJoined(raw, since, r)
+		})
+	case since != nil:
+		ok = s.join(s.ws.Context(), id, name, func(all []registry.Channel) {
+			answer(all)
+			s.sendJoined(raw, since, recovery{why: reasonNoHistory})
+		})
+	default:
+		ok = s.join(s.ws.Context(), id, name, answer)
+	}
+	if answered {
+		return ok
+	}
+	s.sendChannels(s.Channels())
+	switch {
+	case ok && since != nil: // it was in it already
+		s.sendJoined(raw, since, recovery{why: reasonNoHistory})
+	case !ok && (kept || since != nil):
+		s.sendJoined(raw, since, recovery{why: reasonRefused})
+	}
+	return ok
+}
+
+// sendJoined tells a client where the channel stands that it has joined, and sends what it missed.
+func (s socket) sendJoined(raw []byte, since *pubsub.Position, r recovery) {
+	b := append(append([]byte(`["joined",`), raw...), ',')
+	s.ws.Reply(ws.Text, append(r.appendTo(b), ']'))
+	now := time.Now().UnixNano()
+	for _, e := range r.missed {
+		s.deliver(e.frame(s.Conn), now)
+	}
+	s.server.counters.delivered.Add(uint64(len(r.missed)))
+	if since != nil {
+		s.server.counters.recovered(r.why)
+	}
 }
 
 func (s socket) sendChannels(labels []string) {

@@ -1,6 +1,7 @@
 package mooncore
 
 import (
+	"slices"
 	"sync/atomic"
 
 	"github.com/mooncore/mooncore/pubsub"
@@ -18,6 +19,8 @@ type Stats struct {
 	// as unauthenticated. A missing one is none of them. ExpiredTokens were good until they expired, which is everyday.
 	InvalidTokens, ExpiredTokens uint64
 
+	History HistoryStats
+
 	Draining bool // Shutdown was called: /readyz fails
 
 	Broker pubsub.Stats // Config.Broker's, if it is a pubsub.Reporter; else Engine is empty
@@ -31,14 +34,42 @@ func (s *Server) Stats() Stats {
 		Calls: s.gate.count(), Conns: s.sockets.count(), Refused: c.refused.Load(),
 		Published: c.published.Load(), Delivered: c.delivered.Load(),
 		InvalidTokens: c.invalidTokens.Load(), ExpiredTokens: c.expiredTokens.Load(),
+		History:  s.historyStats(),
 		Draining: s.health.draining.Load(), Broker: broker,
 	}
 }
 
 // counters are those of [Stats].
 type counters struct {
-	refused, published, delivered, invalidTokens, expiredTokens atomic.Uint64
+	refused, published, delivered, invalidTokens, expiredTokens, lost atomic.Uint64
+
+	recoveries [len(recoveries)]atomic.Uint64 // in the order of recoveries
 }
+
+// HistoryStats are figures of the channels with [History].
+type HistoryStats struct {
+	Feeds int    // channels that have a member here
+	Lost  uint64 // how often the members of one were told that events may be missing
+
+	// What became of joins that named a position: the client got what it missed, or it was told a reason (PROTOCOL.md section 3).
+	Recovered, Epoch, Ahead, Trimmed, TooLarge, Unavailable, NoHistory, Refused uint64
+}
+
+func (s *Server) historyStats() HistoryStats {
+	c := &s.counters
+	n := func(why reason) uint64 { return c.recoveries[slices.Index(recoveries[:], why)].Load() }
+	stats := HistoryStats{
+		Lost: c.lost.Load(), Recovered: n(reasonNone), Epoch: n(reasonEpoch), Ahead: n(reasonAhead), Trimmed: n(reasonTrimmed),
+		TooLarge: n(reasonTooLarge), Unavailable: n(reasonUnavailable), NoHistory: n(reasonNoHistory), Refused: n(reasonRefused),
+	}
+	if s.history != nil {
+		stats.Feeds = s.history.count()
+	}
+	return stats
+}
+
+// recovered counts a join that named a position.
+func (c *counters) recovered(why reason) { c.recoveries[slices.Index(recoveries[:], why)].Add(1) }
 
 // authenticated counts an attempt that failed.
 func (c *counters) authenticated(err error) {

@@ -1,0 +1,155 @@
+package mooncore
+
+import (
+	"time"
+
+	"github.com/mooncore/mooncore/pubsub"
+)
+
+// A catchUp is one attempt to get a feed to where its channel stands.
+type catchUp struct {
+	feed   *feed
+	until  time.Time
+	pause  time.Duration
+	budget int // of what may be delivered at once
+
+	epoch string    // that the log has, and the feed has not
+	since time.Time // when it was seen first
+}
+
+// catchUp reads from the log until nothing is missing, or gives up.
+func (f *feed) catchUp() {
+	c := catchUp{feed: f, until: time.Now().Add(catchUpTime), pause: firstPause, budget: f.history.budget}
+	for c.step() {
+	}
+}
+
+// step reads a page, and reports whether there is more to do.
+func (c *catchUp) step() bool {
+	f := c.feed
+	f.mu.Lock()
+	asked := f.at
+	f.again = false
+	f.mu.Unlock()
+	page, err := f.read(f.ctx, asked.Offset, f.history.budget)
+
+	f.mu.Lock()
+	defer f.unlock()
+	before := f.at
+	done := err == nil && c.take(asked, page)
+	switch {
+	case f.ctx.Err() != nil:
+		done = true
+	case done && f.again:
+		return true
+	case !done && !time.Now().Before(c.until):
+		c.giveUp(page, err)
+		done = true
+	case !done && (err != nil || f.at == before):
+		c.sleep()
+		return true
+	}
+	if !done {
+		return true
+	}
+	close(f.caught)
+	f.caught = nil
+	return false
+}
+
+// sleep waits until it makes sense to read again. feed.mu is held, but not meanwhile.
+func (c *catchUp) sleep() {
+	f := c.feed
+	f.unlock()
+	pause(f.ctx, c.pause)
+	c.pause = min(2*c.pause, longPause)
+	f.mu.Lock()
+}
+
+// take delivers what a page adds, and reports whether nothing is missing now. feed.mu is held.
+func (c *catchUp) take(asked pubsub.Position, page pubsub.Page) (done bool) {
+	f := c.feed
+	if page.Top.Epoch != f.at.Epoch {
+		switch {
+		case asked != f.at: // it went on meanwhile
+			return false
+		case f.at.Offset == 0: // nothing came in the old epoch
+			f.jump(pubsub.Position{Epoch: page.Top.Epoch})
+		case c.confirmed(page.Top.Epoch):
+			f.lose(reasonEpoch)
+			f.jump(page.Top)
+		default:
+			return false
+		}
+		f.dropOthers()
+	}
+	f.seen = time.Now()
+	for _, e := range page.Entries {
+		if e.Epoch != f.at.Epoch || f.old(e) {
+			continue
+		}
+		if !f.follows(e) {
+			f.lose(reasonTrimmed)
+			f.jump(pubsub.Position{Epoch: e.Epoch, Offset: e.Offset - 1})
+		}
+		if c.budget -= f.event(e).cost(); c.budget < 0 {
+			f.lose(reasonTooLarge)
+			f.jump(page.Top)
+			break
+		}
+		f.deliver(e)
+	}
+	f.drain()
+	if len(f.waiting) > 0 || page.Top.Offset > f.at.Offset {
+		return false
+	}
+	f.doubt = false
+	return true
+}
+
+// confirmed reports whether the log really has another epoch: one that is behind may still have an older one. feed.mu is held.
+func (c *catchUp) confirmed(epoch string) bool {
+	f := c.feed
+	if n := len(f.waiting); n > 0 && f.waiting[n-1].Epoch == epoch {
+		return true
+	}
+	if c.epoch != epoch {
+		c.epoch, c.since = epoch, time.Now()
+	}
+	return time.Since(c.since) >= longPause
+}
+
+// giveUp goes on although something is missing. feed.mu is held.
+func (c *catchUp) giveUp(page pubsub.Page, err error) {
+	f := c.feed
+	if err == nil && page.Top.Epoch == f.at.Epoch {
+		f.dropOthers()
+	}
+	behind := err == nil && page.Top.Epoch == f.at.Epoch && page.Top.Offset > f.at.Offset
+	if len(f.waiting) == 0 && !behind && !f.doubt {
+		return // a look that found no answer: nothing says that anything is missing
+	}
+	f.doubt = false
+	if err != nil {
+		f.history.server.log.Error("broker: history was not read", "channel", clip(f.ch.Name), "cause", err)
+	}
+	f.lose(reasonUnavailable)
+	if len(f.waiting) == 0 && behind {
+		f.jump(page.Top) // its entries are gone
+	}
+	f.skip()
+}
+
+// dropOthers forgets what waits of other epochs than the current one. mu is held.
+func (f *feed) dropOthers() {
+	kept := f.waiting[:0]
+	f.waits = 0
+	for _, e := range f.waiting {
+		if e.Epoch == f.at.Epoch {
+			kept = append(kept, e)
+			f.waits += len(e.Data) + frameCost
+		}
+	}
+	clear(f.waiting[len(kept):])
+	f.waiting = kept
+}
