@@ -19,18 +19,8 @@ import (
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/devtools"
+	"github.com/mooncore/mooncore/internal/freeport"
 )
-
-// freeAddr is an address of loopback that nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
 
 // Of flag, variable and environment, one combination opens a listener.
 func TestGates(t *testing.T) {
@@ -40,7 +30,7 @@ func TestGates(t *testing.T) {
 				t.Run(fmt.Sprintf("flag=%v variable=%q development=%v", flag, variable, development), func(t *testing.T) {
 					t.Setenv("MOONCORE_DEV_TOOLS", variable)
 					log := &logText{}
-					addr := freeAddr(t)
+					addr := freeport.Addr(t)
 					cfg := shop(devtools.Extension(devtools.Config{Addr: addr}))
 					cfg.DevTools, cfg.Development, cfg.Logger = flag, development, slog.New(slog.NewTextHandler(log, nil))
 					cfg.JWT.Secret, cfg.SecretKeyBase = mooncore.Secret(rand.Text()+rand.Text()), mooncore.Secret(rand.Text()+rand.Text())
@@ -378,7 +368,7 @@ func TestAddressInUse(t *testing.T) {
 // What an Extension opened is closed when another one fails, and when the server stops.
 func TestListenerIsClosed(t *testing.T) {
 	t.Setenv("MOONCORE_DEV_TOOLS", "true")
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	_, err := mooncore.New(shop(devtools.Extension(devtools.Config{Addr: addr}), func(*mooncore.Server) error { return errors.New("no luck") }))
 	if err == nil {
 		t.Fatal("New succeeded")

@@ -20,6 +20,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/devtools"
+	"github.com/mooncore/mooncore/internal/freeport"
 )
 
 func TestConsole(t *testing.T) {
@@ -604,7 +605,7 @@ func TestSecretsAreNeverSeen(t *testing.T) {
 func TestWithRun(t *testing.T) {
 	t.Setenv("MOONCORE_DEV_TOOLS", "true")
 	t.Setenv("MOONCORE_DEV_SECRET", testSecret)
-	addr, own := freeAddr(t), freeAddr(t)
+	addr, own := freeport.Addr(t), freeport.Addr(t)
 	cfg := shop(devtools.Extension(devtools.Config{Addr: addr}))
 	cfg.Addr = own
 	srv, err := mooncore.New(cfg)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/internal/chromium"
+	"github.com/mooncore/mooncore/internal/freeport"
 )
 
 // serveAt runs the service at an address until stop is called.
@@ -66,7 +67,7 @@ func shows(titles ...string) string {
 
 func TestTwoWindows(t *testing.T) {
 	b := chromium.Start(t)
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	cfg := newConfig(settings{demoLogin: true}, newTestStore(t, ""), slog.New(slog.DiscardHandler))
 	cfg.JWT.PrivateKey = mooncore.Secret(newKey(t))
 	stop := serveAt(t, addr, cfg)
@@ -131,7 +132,7 @@ func TestTwoWindows(t *testing.T) {
 
 func TestAPastedTokenComesIn(t *testing.T) {
 	b := chromium.Start(t)
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	cfg := newConfig(settings{}, newTestStore(t, ""), slog.New(slog.DiscardHandler))
 	cfg.JWT.PrivateKey = mooncore.Secret(newKey(t))
 	serveAt(t, addr, cfg)

@@ -26,6 +26,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/internal/leaktest"
 )
 
@@ -78,7 +79,7 @@ type process struct {
 // serveProcess starts the program in production, with these variables besides, and waits until it is ready.
 func serveProcess(t *testing.T, env ...string) *process {
 	t.Helper()
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	p := &process{base: "http://" + addr, ended: make(chan struct{})}
 	p.env = append([]string{"MOONCORE_ENV=production", "JWT_PRIVATE_KEY=" + newKey(t), "PORT=" + port}, env...)
@@ -132,16 +133,6 @@ func (p *process) token(t *testing.T, user string) string {
 		t.Fatal(err)
 	}
 	return strings.TrimSpace(string(out))
-}
-
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 func TestWrongEnvironments(t *testing.T) {
@@ -236,7 +227,7 @@ func TestServesThePage(t *testing.T) {
 }
 
 func TestMetricsAreOnTheInnerListenerAlone(t *testing.T) {
-	inner := freeAddr(t)
+	inner := freeport.Addr(t)
 	p := serveProcess(t, "INNER_ADDR="+inner)
 	get := func(url string) (int, string) {
 		resp, err := http.Get(url)
@@ -271,7 +262,7 @@ func TestEventsReachTheWindowsOfOtherServers(t *testing.T) {
 		}
 		t.Skipf("no Redis to test with: %v", err)
 	}
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	redis := exec.Command(path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
 	if err := redis.Start(); err != nil {

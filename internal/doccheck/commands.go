@@ -11,10 +11,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/mooncore/mooncore/internal/freeport"
 )
 
 const (
@@ -34,9 +35,13 @@ type session struct {
 
 // runCommands runs the console blocks of a document, and returns what failed or printed something else.
 func runCommands(root, temp string, d *document) (faults []string) {
-	ports, err := freePorts()
-	if err != nil {
-		return []string{err.Error()}
+	var ports [len(documentedPorts)]string
+	for i := range ports {
+		addr, err := freeport.Find()
+		if err != nil {
+			return []string{err.Error()}
+		}
+		_, ports[i], _ = net.SplitHostPort(addr)
 	}
 	s := &session{root: root, scratch: filepath.Join(temp, packageName(d.name)+".scratch"), ports: ports}
 	defer s.stop()
@@ -174,20 +179,6 @@ func (s *session) stop() {
 	_ = syscall.Kill(group, syscall.SIGKILL) // what is left, if anything
 	<-ended
 	s.server = nil
-}
-
-func freePorts() (ports [2]string, err error) {
-	var listeners [len(ports)]net.Listener // held until both are found, so that they differ
-	for i := range ports {
-		if listeners[i], err = net.Listen("tcp", "localhost:0"); err != nil {
-			return ports, err
-		}
-		ports[i] = strconv.Itoa(listeners[i].Addr().(*net.TCPAddr).Port)
-	}
-	for _, l := range listeners {
-		l.Close()
-	}
-	return ports, nil
 }
 
 // matches reports whether a command printed what it must.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/internal/leaktest"
 	"github.com/mooncore/mooncore/internal/needs"
 	"github.com/mooncore/mooncore/pubsub"
@@ -21,7 +22,7 @@ func TestMain(m *testing.M) { leaktest.Main(m) }
 func redisServer(t testing.TB, args ...string) *faults.Process {
 	t.Helper()
 	path := needs.Command(t, "redis-server", "redis-server")
-	addr := faults.FreeAddr(t)
+	addr := freeport.Addr(t)
 	_, port, _ := net.SplitHostPort(addr)
 	dir := t.TempDir()
 	return faults.Start(t, addr, func() *exec.Cmd {

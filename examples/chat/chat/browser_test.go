@@ -10,6 +10,7 @@ import (
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/internal/chromium"
+	"github.com/mooncore/mooncore/internal/freeport"
 )
 
 // serve runs the program at an address until stop is called.
@@ -37,17 +38,6 @@ func serve(t *testing.T, addr string) (srv *mooncore.Server, stop func()) {
 	}
 	t.Cleanup(stop)
 	return srv, stop
-}
-
-// freeAddr is an address of this machine that nobody listens on.
-func freeAddr(t *testing.T) string {
-	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer listener.Close()
-	return listener.Addr().String()
 }
 
 // logIn opens a window and comes in under a name.
@@ -79,7 +69,7 @@ func sees(id, text string) string {
 
 func TestTwoPeopleInTheirBrowsers(t *testing.T) {
 	b := chromium.Start(t)
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	srv, stop := serve(t, addr)
 	ann := logIn(t, b, addr, "Ann")
 	bob := logIn(t, b, addr, "Bob")
@@ -147,7 +137,7 @@ func TestTwoPeopleInTheirBrowsers(t *testing.T) {
 
 func TestANameThatIsTakenIsRefusedOnThePage(t *testing.T) {
 	b := chromium.Start(t)
-	addr := freeAddr(t)
+	addr := freeport.Addr(t)
 	serve(t, addr)
 	logIn(t, b, addr, "Ann")
 	w := b.Open("http://" + addr + "/")

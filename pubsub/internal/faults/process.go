@@ -106,14 +106,3 @@ func Rounds(t testing.TB) int {
 	}
 	return n
 }
-
-// FreeAddr is an address on loopback that nobody listens on.
-func FreeAddr(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}

@@ -6,8 +6,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/pubsub"
-	"github.com/mooncore/mooncore/pubsub/internal/faults"
 	"github.com/mooncore/mooncore/pubsub/natsbroker/embedded"
 	"github.com/nats-io/nats.go"
 )
@@ -15,7 +15,7 @@ import (
 // BenchmarkDelivery publishes on one server and receives on another, one message after another, beside the client alone.
 // Channels are how many topics the receiver has.
 func BenchmarkDelivery(b *testing.B) {
-	ns := natsServer(b, serverConfig{Addr: faults.FreeAddr(b)})
+	ns := natsServer(b, serverConfig{Addr: freeport.Addr(b)})
 	data := make([]byte, 200)
 	b.Run("nats.go", func(b *testing.B) {
 		from, to := dial(b, ns.Addr()), dial(b, ns.Addr())
@@ -83,7 +83,7 @@ func subscribe(b *testing.B, to pubsub.Broker, channels int, deliver func()) (to
 
 // BenchmarkThroughput publishes on one server by 64 goroutines and receives on another.
 func BenchmarkThroughput(b *testing.B) {
-	ns := natsServer(b, serverConfig{Addr: faults.FreeAddr(b)})
+	ns := natsServer(b, serverConfig{Addr: freeport.Addr(b)})
 	data := make([]byte, 200)
 	b.Run("nats.go, publish and flush", func(b *testing.B) {
 		from, to := dial(b, ns.Addr()), dial(b, ns.Addr())

@@ -18,6 +18,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/pubsub"
 	"github.com/mooncore/mooncore/pubsub/internal/faults"
 	"github.com/mooncore/mooncore/pubsub/natsbroker"
@@ -28,7 +29,7 @@ import (
 
 // TestServer runs the suite with one NATS server for all.
 func TestServer(t *testing.T) {
-	nats := natsServer(t, serverConfig{Addr: faults.FreeAddr(t)})
+	nats := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
 	pubsubtest.RunCluster(t, func(t *testing.T) pubsub.Broker { return connect(t, nats.Addr()) })
 }
 
@@ -56,7 +57,7 @@ type natsCluster struct {
 func newNATSCluster(t *testing.T) *natsCluster {
 	var addrs, routes []string
 	for range 3 {
-		addrs, routes = append(addrs, faults.FreeAddr(t)), append(routes, faults.FreeAddr(t))
+		addrs, routes = append(addrs, freeport.Addr(t)), append(routes, freeport.Addr(t))
 	}
 	c := new(natsCluster)
 	for i := range addrs {
@@ -116,7 +117,7 @@ func TestServerFaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			nats := natsServer(t, serverConfig{Addr: faults.FreeAddr(t)})
+			nats := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
 			s := stand{nats, faults.NewProxy(t, nats.Addr())}
 			newBroker := func(t *testing.T) pubsub.Broker { return connect(t, s.proxy.Addr()) }
 			pubsubtest.RunFault(t, newBroker, faults.Rounds(t), pubsubtest.Fault{
@@ -160,7 +161,7 @@ func TestEmbeddedFaults(t *testing.T) {
 			t.Parallel()
 			w := new(web)
 			for range 3 {
-				w.addrs = append(w.addrs, faults.FreeAddr(t))
+				w.addrs = append(w.addrs, freeport.Addr(t))
 				w.proxies = append(w.proxies, faults.NewProxy(t, w.addrs[len(w.addrs)-1]))
 			}
 			pubsubtest.RunFault(t, w.broker, faults.Rounds(t), pubsubtest.Fault{
@@ -220,7 +221,7 @@ func (w *web) cut() {
 
 // TestDropped has a subscription that is too slow: each message that was dropped is counted, and a loss is told after the last.
 func TestDropped(t *testing.T) {
-	server := natsServer(t, serverConfig{Addr: faults.FreeAddr(t)})
+	server := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
 	slow, fast := connect(t, server.Addr()), connect(t, server.Addr())
 	defer slow.Close()
 	defer fast.Close()
@@ -260,7 +261,7 @@ func TestDropped(t *testing.T) {
 
 // TestPeersThatOnlyBeat has two brokers on another server that beat and answer nothing: Subscribe goes on without them.
 func TestPeersThatOnlyBeat(t *testing.T) {
-	server := natsServer(t, serverConfig{Addr: faults.FreeAddr(t)})
+	server := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
 	b := connect(t, server.Addr())
 	defer b.Close()
 	nc, err := nats.Connect(server.Addr())

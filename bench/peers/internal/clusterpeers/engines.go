@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/nats-io/nats-server/v2/server"
 )
 
@@ -36,7 +37,7 @@ func StartEngine(name string) (Engine, error) {
 }
 
 func startRedis() (Engine, error) {
-	addr, err := freeAddr()
+	addr, err := freeport.Find()
 	if err != nil {
 		return Engine{}, err
 	}
@@ -61,16 +62,6 @@ func startRedis() (Engine, error) {
 			return Engine{}, fmt.Errorf("redis-server does not listen: %w", err)
 		}
 	}
-}
-
-// freeAddr is an address that nobody listens on.
-func freeAddr() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }
 
 func startNATSServer() (Engine, error) {

@@ -25,6 +25,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/patternmatcher"
 	"github.com/moby/patternmatcher/ignorefile"
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/opencontainers/go-digest"
 
 	"github.com/mooncore/mooncore/internal/needs"
@@ -259,7 +260,7 @@ func TestTheImageRunsInAnEmptyRoot(t *testing.T) {
 	}
 
 	// It serves, with nothing but a key; its own health check is what Docker would ask.
-	port := freePort(t)
+	port := freeport.Port(t)
 	env := []string{"PORT=" + port, "JWT_PRIVATE_KEY=" + newKey(t)}
 	if out, err := b.command(env, b.health[1:]...).CombinedOutput(); err == nil || b.health[0] != "CMD" {
 		t.Errorf("%q passes without a server: %s", b.health, out)

@@ -2,7 +2,6 @@ package verify
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -71,15 +70,4 @@ func replace(t *testing.T, text string, oldnew ...string) string {
 		text = strings.ReplaceAll(text, oldnew[i], oldnew[i+1])
 	}
 	return text
-}
-
-func freePort(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
 }

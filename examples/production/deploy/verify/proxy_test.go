@@ -30,6 +30,7 @@ import (
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
 	"github.com/mooncore/mooncore/examples/production/internal/pgtest"
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/internal/needs"
 
 	_ "github.com/jackc/pgx/v5/stdlib" // the driver "pgx"
@@ -48,7 +49,7 @@ func TestProxies(t *testing.T) {
 		t.Run(proxy.name, func(t *testing.T) {
 			path := needs.Command(t, proxy.name, proxy.name)
 			t.Parallel()
-			p := &proxied{path: path, dir: t.TempDir(), port: freePort(t), plain: freePort(t), database: newDatabase(t, url, proxy.name)}
+			p := &proxied{path: path, dir: t.TempDir(), port: freeport.Port(t), plain: freeport.Port(t), database: newDatabase(t, url, proxy.name)}
 			p.certify(t)
 			key := newKey(t)
 			for i := range p.servers {
@@ -121,7 +122,7 @@ func (o *output) String() string {
 
 func startServer(t *testing.T, binary, database, key string) *server {
 	t.Helper()
-	s := &server{port: freePort(t)}
+	s := &server{port: freeport.Port(t)}
 	s.env = []string{"MOONCORE_ENV=production", "PORT=" + s.port, "TRUSTED_PROXIES=127.0.0.1", "DATABASE_URL=" + database, "JWT_PRIVATE_KEY=" + key}
 	s.cmd = exec.Command(binary)
 	s.cmd.Env, s.cmd.Stderr = s.env, &s.log

@@ -5,7 +5,6 @@ package pgtest
 
 import (
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -15,6 +14,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/mooncore/mooncore/internal/freeport"
 )
 
 // Start starts a server that ends with the test, and returns the URL of an empty database in it. It skips the test where there is
@@ -58,13 +59,13 @@ func Start(t testing.TB) (url string) {
 		}
 	}
 	run("initdb", "--pgdata=data", "--username=tests", "--auth=trust", "--encoding=UTF8", "--locale=C", "--no-sync", "--no-instructions")
-	port := freePort(t)
+	port := freeport.Port(t)
 	start := time.Now()
 	run("pg_ctl", "start", "--pgdata=data", "--wait", "--timeout=60", "--log=log", "--options",
-		fmt.Sprintf("-h 127.0.0.1 -p %d -k '%s' -c fsync=off -c max_connections=100", port, dir))
+		fmt.Sprintf("-h 127.0.0.1 -p %s -k '%s' -c fsync=off -c max_connections=100", port, dir))
 	t.Cleanup(func() { run("pg_ctl", "stop", "--pgdata=data", "--mode=immediate") })
-	t.Logf("PostgreSQL listens on port %d after %v", port, time.Since(start).Round(time.Millisecond))
-	return fmt.Sprintf("postgres://tests@127.0.0.1:%d/postgres?sslmode=disable", port)
+	t.Logf("PostgreSQL listens on port %s after %v", port, time.Since(start).Round(time.Millisecond))
+	return fmt.Sprintf("postgres://tests@127.0.0.1:%s/postgres?sslmode=disable", port)
 }
 
 // find returns the directory of initdb, which Debian keeps out of PATH.
@@ -90,14 +91,4 @@ func ids(name string) (uid, gid uint32, err error) {
 	}
 	gid64, err := strconv.ParseUint(u.Gid, 10, 32)
 	return uint32(uid64), uint32(gid64), err
-}
-
-func freePort(t testing.TB) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
 }
