@@ -1,0 +1,468 @@
+package mooncore_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/coder/websocket"
+	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/pubsub"
+)
+
+// A fakeLog does with one channel what the test says. Event k of it is ["n",k].
+type fakeLog struct {
+	*pubsub.Local // all other topics
+
+	mu         sync.Mutex
+	epoch      string
+	first, top uint64 // what is kept is behind first, up to top
+	seen       uint64 // and what Read sees of it, unless that is 0
+	size       int    // of an event, if it is above 0
+	fail       error  // what Read fails with
+	hang       bool   // Read waits for its context
+	reads      int
+	reading    int // now
+	most       int // of reading
+	topics     map[string]*fakeTopic
+}
+
+type fakeTopic struct {
+	deliver func([]byte)
+	lost    func()
+}
+
+func newFakeLog() *fakeLog {
+	return &fakeLog{Local: pubsub.NewLocal(), epoch: "A", topics: map[string]*fakeTopic{}}
+}
+
+// serve starts a server on the log whose connections may be silent.
+func (l *fakeLog) serve(t *testing.T) *live {
+	cfg := withHistory()
+	cfg.Broker = l
+	cfg.Limits.IdleTimeout = -1
+	srv, _ := serveInMemory(t, cfg)
+	return srv
+}
+
+func isKept(topic string) bool {
+	parts, _ := pubsub.ParseTopic(topic)
+	return len(parts) > 1 && parts[1] == "log"
+}
+
+func (l *fakeLog) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	if !isKept(topic) {
+		return l.Local.Subscribe(ctx, topic, deliver, lost)
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.topics[topic] = &fakeTopic{deliver, lost}
+	return func() {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		delete(l.topics, topic)
+	}, nil
+}
+
+// entry is an event with its position. mu is held.
+func (l *fakeLog) entry(epoch string, n uint64) pubsub.Entry {
+	data := fmt.Sprintf(`["n",%d]`, n)
+	if l.size > 0 {
+		data = fmt.Sprintf(`["n","%s"]`, strings.Repeat("x", l.size))
+	}
+	return pubsub.Entry{Position: pubsub.Position{Epoch: epoch, Offset: n}, Data: []byte(data)}
+}
+
+func (l *fakeLog) Read(ctx context.Context, _ string, after uint64, maxBytes int, _ pubsub.Keep) (pubsub.Page, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.reads++
+	l.reading++
+	l.most = max(l.most, l.reading)
+	defer func() { l.reading-- }()
+	for l.hang && ctx.Err() == nil {
+		l.mu.Unlock()
+		select {
+		case <-ctx.Done():
+		case <-time.After(time.Millisecond):
+		}
+		l.mu.Lock()
+	}
+	if err := ctx.Err(); err != nil {
+		return pubsub.Page{}, err
+	}
+	if l.fail != nil {
+		return pubsub.Page{}, l.fail
+	}
+	top := l.top
+	if l.seen > 0 {
+		top = min(top, l.seen)
+	}
+	page := pubsub.Page{Top: pubsub.Position{Epoch: l.epoch, Offset: top}}
+	for n := max(after, l.first) + 1; n <= top; n++ {
+		e := l.entry(l.epoch, n)
+		if maxBytes -= len(e.Data); maxBytes < 0 && len(page.Entries) > 0 {
+			break
+		}
+		page.Entries = append(page.Entries, e)
+	}
+	return page, nil
+}
+
+func (l *fakeLog) Append(context.Context, string, []byte, pubsub.Keep) (pubsub.Position, error) {
+	return pubsub.Position{}, errors.New("the test appends")
+}
+
+// set changes something.
+func (l *fakeLog) set(change func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	change()
+}
+
+// begin begins another epoch.
+func (l *fakeLog) begin(epoch string) { l.set(func() { l.epoch = epoch }) }
+
+// fails has Read fail from now on.
+func (l *fakeLog) fails() { l.set(func() { l.fail = errors.New("away") }) }
+
+// keep appends events up to a position, and delivers none.
+func (l *fakeLog) keep(top uint64) { l.set(func() { l.top = top }) }
+
+// come delivers events.
+func (l *fakeLog) come(epoch string, offsets ...uint64) {
+	for _, n := range offsets {
+		for _, topic := range l.subscribed() {
+			var e pubsub.Entry
+			l.set(func() { e = l.entry(epoch, n) })
+			topic.deliver(pubsub.AppendEntry(nil, e))
+		}
+	}
+}
+
+// append appends events and delivers them.
+func (l *fakeLog) append(from, to uint64) {
+	for n := from; n <= to; n++ {
+		l.keep(n)
+		var epoch string
+		l.set(func() { epoch = l.epoch })
+		l.come(epoch, n)
+	}
+}
+
+func (l *fakeLog) lost() {
+	for _, topic := range l.subscribed() {
+		topic.lost()
+	}
+}
+
+func (l *fakeLog) subscribed() []*fakeTopic {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var topics []*fakeTopic
+	for _, topic := range l.topics {
+		topics = append(topics, topic)
+	}
+	return topics
+}
+
+// positioned are the frames of events with their positions.
+func positioned(epoch string, offsets ...uint64) (frames []string) {
+	for _, n := range offsets {
+		frames = append(frames, fmt.Sprintf(`["n",%d,{"offset":%d,"epoch":%q,"channel":"room"}]`, n, n, epoch))
+	}
+	return frames
+}
+
+// A listener reads what comes on a socket, all the time.
+type listener struct {
+	mu     sync.Mutex
+	frames []string
+	code   int // that the server closed with
+}
+
+// listen has a socket read from now on.
+func (s *socket) listen() *listener {
+	l := &listener{}
+	go func() {
+		for {
+			_, b, err := s.ws.Read(context.Background())
+			l.mu.Lock()
+			if err == nil {
+				l.frames = append(l.frames, string(b))
+			} else if e, ok := errors.AsType[websocket.CloseError](err); ok {
+				l.code = int(e.Code)
+			}
+			l.mu.Unlock()
+			if err != nil {
+				return
+			}
+		}
+	}()
+	return l
+}
+
+// take returns what came since the last call, and the close code.
+func (l *listener) take() (frames []string, code int) {
+	synctest.Wait()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	frames, l.frames = l.frames, nil
+	return frames, l.code
+}
+
+// TestFeed has a feed at A3 get what a log can deliver, and not deliver. A client of either kind is told of all.
+func TestFeed(t *testing.T) {
+	const lost = `["lost","room"]`
+	for _, tt := range []struct {
+		name string
+		do   func(l *fakeLog)
+		want []string // what the client gets that takes positions
+		code int      // that the other is closed with
+		wait time.Duration
+	}{
+		{"live", func(l *fakeLog) { l.append(4, 6) }, positioned("A", 4, 5, 6), 0, 0},
+		{"again", func(l *fakeLog) { l.come("A", 3, 2, 1, 3) }, nil, 0, 0},
+		{"a hole", func(l *fakeLog) { l.keep(6); l.come("A", 6) }, positioned("A", 4, 5, 6), 0, 0},
+		{"two holes", func(l *fakeLog) { l.keep(9); l.come("A", 5, 6, 9) }, positioned("A", 4, 5, 6, 7, 8, 9), 0, 0},
+		{"a hole, then what was in it", func(l *fakeLog) { l.keep(6); l.come("A", 6, 4, 5) }, positioned("A", 4, 5, 6), 0, 0},
+		{"the broker lost some", func(l *fakeLog) { l.keep(5); l.lost() }, positioned("A", 4, 5), 0, 0},
+		{"the broker lost none", func(l *fakeLog) { l.lost() }, nil, 0, 0},
+		{"lost twice", func(l *fakeLog) { l.keep(5); l.lost(); l.lost() }, positioned("A", 4, 5), 0, 0},
+		{"nobody says that some are lost", func(l *fakeLog) { l.keep(5) }, positioned("A", 4, 5), 0, 50 * time.Second},
+		{"another epoch", func(l *fakeLog) { l.begin("B"); l.append(1, 1); l.wait(time.Second); l.append(2, 2) },
+			append([]string{lost}, positioned("B", 2)...), 1012, time.Second},
+		{"another epoch, as the broker says", func(l *fakeLog) { l.begin("B"); l.keep(7); l.lost(); l.wait(2 * time.Second); l.append(8, 8) },
+			append([]string{lost}, positioned("B", 8)...), 1012, 0},
+		{"a log that is behind, in an old epoch", func(l *fakeLog) {
+			l.begin("0")
+			l.lost()
+			l.wait(500 * time.Millisecond)
+			l.begin("A")
+			l.append(4, 4)
+		}, positioned("A", 4), 0, time.Second},
+		{"trimmed", func(l *fakeLog) { l.set(func() { l.first = 6 }); l.keep(8); l.come("A", 8) }, append([]string{lost}, positioned("A", 7, 8)...), 1012, 0},
+		{"all is gone", func(l *fakeLog) {
+			l.set(func() { l.first = 8 })
+			l.keep(8)
+			l.lost()
+			l.wait(11 * time.Second)
+			l.append(9, 9)
+		},
+			append([]string{lost}, positioned("A", 9)...), 1012, 0},
+		{"too much", func(l *fakeLog) {
+			l.set(func() { l.size = 1000 })
+			l.keep(500)
+			l.come("A", 500)
+			l.wait(time.Second)
+			l.set(func() { l.size = 0 })
+			l.append(501, 501)
+		}, append([]string{lost}, positioned("A", 501)...), 1012, 0},
+		{"the log is behind", func(l *fakeLog) {
+			l.set(func() { l.seen = 4 })
+			l.keep(6)
+			l.come("A", 6)
+			l.wait(3 * time.Second)
+			l.set(func() { l.seen = 0 })
+		}, positioned("A", 4, 5, 6), 0, 2 * time.Second},
+		{"the log does not answer at first", func(l *fakeLog) {
+			l.fails()
+			l.keep(6)
+			l.come("A", 6)
+			l.wait(9 * time.Second)
+			l.set(func() { l.fail = nil })
+		}, positioned("A", 4, 5, 6), 0, 2 * time.Second},
+		{"the log hangs at first", func(l *fakeLog) {
+			l.set(func() { l.hang = true })
+			l.keep(6)
+			l.come("A", 6)
+			l.wait(5 * time.Second)
+			l.set(func() { l.hang = false })
+		}, positioned("A", 4, 5, 6), 0, 2 * time.Second},
+		{"the log does not answer", func(l *fakeLog) { l.fails(); l.keep(7); l.come("A", 6, 7) },
+			append([]string{lost}, positioned("A", 6, 7)...), 1012, 12 * time.Second},
+		{"the broker lost some, and the log does not answer", func(l *fakeLog) { l.fails(); l.lost() }, []string{lost}, 1012, 12 * time.Second},
+		{"a quiet channel whose log does not answer", func(l *fakeLog) { l.fails() }, nil, 0, 5 * time.Minute},
+		{"no event", func(l *fakeLog) {
+			for _, data := range []string{"", "x", "[]", "{}", `"ab"`} {
+				l.subscribed()[0].deliver(pubsub.AppendEntry(nil, pubsub.Entry{Position: pubsub.Position{Epoch: "A", Offset: 4}, Data: []byte(data)}))
+			}
+			l.subscribed()[0].deliver([]byte("no entry"))
+			l.append(4, 4)
+		}, positioned("A", 4), 0, 0},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newFakeLog()
+				l.top = 3
+				srv := l.serve(t)
+				positions, plain := srv.dialHistory(aliceT), srv.dialAs(aliceT)
+				positions.join("room", "")
+				plain.ask(`["join","room"]`)
+
+				first, second := positions.listen(), plain.listen()
+
+				tt.do(l)
+				time.Sleep(tt.wait)
+				got, code := first.take()
+				got = slices.DeleteFunc(got, func(frame string) bool { return len(frame) > 1000 }) // of "too much", as much as there is room for
+				if !slices.Equal(got, tt.want) || code != 0 {
+					t.Errorf("got %q, close code %d, want %q", got, code, tt.want)
+				}
+				got, code = second.take()
+				if code != tt.code {
+					t.Errorf("the other one's close code is %d, want %d", code, tt.code)
+				}
+				if tt.code != 0 {
+					return
+				}
+				var want []string
+				for _, frame := range tt.want {
+					event, _, _ := strings.Cut(frame, ",{")
+					want = append(want, event+"]")
+				}
+				if !slices.Equal(got, want) {
+					t.Errorf("the other one got %q, want %q", got, want)
+				}
+			})
+		})
+	}
+}
+
+// wait lets time pass, and what happens in it.
+func (l *fakeLog) wait(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+// The first event of a channel decides about its epoch, whatever that was before.
+func TestFeedOfAnEmptyChannel(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(l *fakeLog)
+		want []string
+	}{
+		{"it comes", func(l *fakeLog) { l.begin("B"); l.append(1, 2) }, positioned("B", 1, 2)},
+		{"it does not come", func(l *fakeLog) { l.begin("B"); l.keep(2); l.come("B", 2) }, positioned("B", 1, 2)},
+		{"only the epoch is new", func(l *fakeLog) { l.begin("B"); l.lost(); l.wait(time.Second); l.append(1, 1) }, positioned("B", 1)},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newFakeLog()
+				srv := l.serve(t)
+				conn := srv.dialHistory(aliceT)
+				conn.join("room", "")
+				came := conn.listen()
+				tt.do(l)
+				if got, _ := came.take(); !slices.Equal(got, tt.want) {
+					t.Errorf("got %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// TestFeedLooks has a feed look after a quiet channel once a minute at least, and not after one where events come.
+func TestFeedLooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog()
+		srv := l.serve(t)
+		conn := srv.dialHistory(aliceT)
+		conn.join("room", "")
+		came := conn.listen()
+		before := 0
+		for range 10 {
+			l.set(func() { before = l.reads })
+			l.wait(50 * time.Second)
+			l.set(func() {
+				if n := l.reads - before; n < 1 || n > 2 {
+					t.Errorf("%d looks in 50 s", n)
+				}
+			})
+		}
+		l.set(func() { before = l.reads })
+		for n := range uint64(60) {
+			l.append(n+1, n+1)
+			l.wait(10 * time.Second)
+		}
+		if got, _ := came.take(); len(got) != 60 {
+			t.Errorf("%d events came", len(got))
+		}
+		l.set(func() {
+			if l.reads != before {
+				t.Errorf("%d looks while events came", l.reads-before)
+			}
+		})
+	})
+}
+
+// The broker's subscription lasts as long as there is a member, and nothing runs on afterwards.
+func TestFeedEnds(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		end  func(srv *live, conn *socket)
+	}{
+		{"leave", func(_ *live, conn *socket) { conn.ask(`["leave","room"]`) }},
+		{"quit", func(_ *live, conn *socket) { conn.send("quit"); conn.expectClose(1000) }},
+		{"cut", func(_ *live, conn *socket) { conn.ws.CloseNow() }},
+		{"kick", func(srv *live, conn *socket) { srv.Conns()[0].Kick(); conn.expectClose(1008) }},
+		{"another user", func(srv *live, conn *socket) {
+			conn.ask(fmt.Sprintf(`["jwt",%q]`, srv.token(mooncore.Identity{User: "bob", Tenant: "t"})))
+		}},
+		{"Conn.Leave", func(srv *live, _ *socket) { srv.Conns()[0].Leave(context.Background(), "room") }},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newFakeLog()
+				srv := l.serve(t)
+				conn := srv.dialHistory(aliceT)
+				conn.join("room", "")
+				conn.join("room", `{"since":{"offset":0,"epoch":"A"}}`) // a second time
+				l.set(func() { l.hang = true })
+				l.keep(3)
+				l.come("A", 3) // a catch-up is under way
+				synctest.Wait()
+				if n := srv.Stats().History.Feeds; n != 1 {
+					t.Fatalf("%d feeds", n)
+				}
+				tt.end(srv, conn)
+				synctest.Wait()
+				l.set(func() {
+					if n := srv.Stats().History.Feeds; n != 0 || len(l.topics) != 0 || l.reading != 0 {
+						t.Errorf("%d feeds, %d subscriptions and %d reads are left", n, len(l.topics), l.reading)
+					}
+				})
+			})
+		})
+	}
+}
+
+// Shutdown waits for no log that does not answer.
+func TestShutdownWhileCatchingUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog()
+		srv := l.serve(t)
+		conn := srv.dialHistory(aliceT)
+		conn.join("room", "")
+		l.set(func() { l.hang = true })
+		l.come("A", 3)
+		joining := srv.dialHistory(aliceT)
+		joining.send(`["join","room",{"since":{"offset":9,"epoch":"A"}}]`)
+		synctest.Wait()
+		start := time.Now()
+		go joining.expectClose(1012)
+		go conn.expectClose(1012)
+		if err := srv.stop(); err != nil {
+			t.Error(err)
+		}
+		if took := time.Since(start); took > 5*time.Second {
+			t.Errorf("it took %v", took)
+		}
+	})
+}
