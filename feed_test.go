@@ -90,7 +90,7 @@ func (l *fakeLog) Read(ctx context.Context, _ string, after uint64, maxBytes int
 		l.mu.Unlock()
 		select {
 		case <-ctx.Done():
-		case <-time.After(time.Millisecond):
+		case <-time.After(10 * time.Millisecond):
 		}
 		l.mu.Lock()
 	}
