@@ -106,16 +106,25 @@ func (p *presence) change(c *Conn, id *Identity, ch registry.Channel, by int) {
 	if room.conns[id.User] += by; room.conns[id.User] <= 0 {
 		delete(room.conns, id.User)
 	}
-	if is := room.conns[id.User] > 0; is == was {
+	is := room.conns[id.User] > 0
+	if is == was {
 		return // another connection of the same user
 	}
 	if _, ok := room.moved[id.User]; !ok && p.server.siblings != nil {
 		room.moved[id.User] = was
 	}
-	if !room.elsewhere(id.User, "") {
+	if is && !room.elsewhere(id.User, p.silent()) || !is && !room.elsewhere(id.User, nil) {
 		room.changed[id.User] = struct{}{}
 	}
 	p.schedule(key, room, presenceDelay)
+}
+
+// silent has the servers whose users Members does not list, though they may be there: who comes by another one is news.
+func (p *presence) silent() map[string]bool {
+	if p.server.siblings == nil {
+		return nil
+	}
+	return p.server.siblings.silent()
 }
 
 // room returns a room, which is new if nobody was in it. p.mu is held.
@@ -136,20 +145,20 @@ func (p *presence) room(key presenceKey) *presenceRoom {
 	return room
 }
 
-// elsewhere reports whether a user is there by another server than but.
-func (r *presenceRoom) elsewhere(user, but string) bool {
+// elsewhere reports whether a user is there by another server that is not among some.
+func (r *presenceRoom) elsewhere(user string, but map[string]bool) bool {
 	for server, o := range r.others {
-		if _, ok := o.users[user]; ok && server != but {
+		if _, ok := o.users[user]; ok && !but[server] {
 			return true
 		}
 	}
 	return false
 }
 
-// note marks users as changed who are there, or not, by one other server alone. It reports whether there are any.
-func (r *presenceRoom) note(server string, users ...string) {
+// note marks users as changed who came or went by another server, unless they are there by one that is not among some.
+func (r *presenceRoom) note(users []string, but map[string]bool) {
 	for _, user := range users {
-		if r.conns[user] == 0 && !r.elsewhere(user, server) {
+		if r.conns[user] == 0 && !r.elsewhere(user, but) {
 			r.changed[user] = struct{}{}
 		}
 	}
@@ -225,7 +234,7 @@ func (r *presenceRoom) event(channel string) *presenceEvent {
 	}
 	event := &presenceEvent{channel, []string{}, []string{}}
 	for _, user := range slices.Sorted(maps.Keys(r.changed)) {
-		if r.conns[user] > 0 || r.elsewhere(user, "") {
+		if r.conns[user] > 0 || r.elsewhere(user, nil) {
 			event.Joined = append(event.Joined, user)
 		} else {
 			event.Left = append(event.Left, user)
@@ -293,7 +302,7 @@ func (p *presence) heard(key presenceKey, body []byte) {
 	}
 	if m.Seq > o.seq { // else an answer had it already
 		if m.After == 0 {
-			room.replace(m.Server, nil)
+			p.replace(room, m.Server, nil)
 			o.whole = true
 		} else if m.After != o.seq {
 			o.whole = false
@@ -309,27 +318,37 @@ func (p *presence) heard(key presenceKey, body []byte) {
 			p.askFor(key)
 		}
 	}
-	room.note(m.Server, m.Joined...)
-	room.note(m.Server, m.Left...)
+	room.note(m.Joined, p.but(m.Server))
+	room.note(m.Left, nil)
 	p.schedule(key, room, presenceDelay)
 }
 
-// replace sets who is there by another server. Who was there before the first answer is no news.
-func (r *presenceRoom) replace(server string, users []string) {
-	o := r.others[server]
-	old := o.users
-	o.users = make(map[string]struct{}, len(users))
+// but has a server and the silent ones.
+func (p *presence) but(server string) map[string]bool {
+	but := p.silent()
+	but[server] = true
+	return but
+}
+
+// replace sets who is there by another server. Who was there before the first answer is no news. p.mu is held.
+func (p *presence) replace(room *presenceRoom, server string, users []string) {
+	o := room.others[server]
+	var came, went []string
+	now := make(map[string]struct{}, len(users))
 	for _, user := range users {
-		o.users[user] = struct{}{}
-		if _, ok := old[user]; !ok && r.asked {
-			r.note(server, user)
+		now[user] = struct{}{}
+		if _, was := o.users[user]; !was && room.asked {
+			came = append(came, user)
 		}
 	}
-	for user := range old {
-		if _, ok := o.users[user]; !ok {
-			r.note(server, user)
+	for user := range o.users {
+		if _, is := now[user]; !is {
+			went = append(went, user)
 		}
 	}
+	o.users = now
+	room.note(came, p.but(server))
+	room.note(went, nil)
 }
 
 // here returns who is in a channel on this server as far as the others were told, and the number of the last change.
@@ -400,7 +419,7 @@ func (p *presence) learn(key presenceKey, answers map[string]*siblingAnswer, err
 			room.others[server] = o
 		}
 		if !o.whole && a != nil && a.Seq >= o.seq { // else changes came meanwhile that it doesn't have
-			room.replace(server, a.Users)
+			p.replace(room, server, a.Users)
 			o.seq, o.whole = a.Seq, true
 		}
 		whole = whole && o.whole
@@ -452,6 +471,44 @@ func (p *presence) appeared(server string) {
 	}
 }
 
+// muted is called when another server becomes silent. Who came by another one, while they were still there by that one too, was no
+// news; but it is for who lists the members now.
+func (p *presence) muted(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	silent := p.silent()
+	for key, room := range p.rooms {
+		o := room.others[server]
+		if o == nil {
+			continue
+		}
+		for user := range o.users {
+			if room.conns[user] > 0 || room.elsewhere(user, silent) {
+				room.changed[user] = struct{}{}
+			}
+		}
+		p.schedule(key, room, presenceDelay)
+	}
+}
+
+// returned is called when another server was silent for a while: who listed the members meanwhile does not know of its own.
+func (p *presence) returned(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed {
+		return
+	}
+	for key, room := range p.rooms {
+		if o := room.others[server]; o != nil {
+			room.note(slices.Collect(maps.Keys(o.users)), p.but(server))
+			p.schedule(key, room, presenceDelay)
+		}
+	}
+}
+
 // ended is called when another server ended, with whom its users left.
 func (p *presence) ended(server string) {
 	p.mu.Lock()
@@ -463,7 +520,7 @@ func (p *presence) ended(server string) {
 		if room.others[server] == nil {
 			continue
 		}
-		room.replace(server, nil)
+		p.replace(room, server, nil)
 		delete(room.others, server)
 		if len(room.changed) > 0 && !p.closed {
 			p.schedule(key, room, presenceDelay)

@@ -160,7 +160,7 @@ func (b *siblings) heard(m controlMessage) {
 		return
 	}
 	b.mu.Lock()
-	known := b.seen[m.Server] != nil
+	old := b.seen[m.Server]
 	if m.Kind == controlBye {
 		b.seen[m.Server] = &sibling{mute: true} // sweep finds it
 		for _, a := range b.asks {
@@ -170,8 +170,12 @@ func (b *siblings) heard(m controlMessage) {
 		b.seen[m.Server] = &sibling{beat: time.Now()}
 	}
 	b.mu.Unlock()
-	if !known && !m.Hello && m.Kind != controlBye { // with its first beat nobody has come to it yet
+	switch {
+	case m.Kind == controlBye:
+	case old == nil && !m.Hello: // with its first beat nobody has come to it yet
 		b.server.presence.appeared(m.Server)
+	case old != nil && old.mute:
+		b.server.presence.returned(m.Server)
 	}
 	question := m.Kind == controlMembers || m.Kind == controlPresence
 	if question || m.Kind == controlMissed || m.Hello {
@@ -222,6 +226,21 @@ func (b *siblings) known() []string {
 	defer b.mu.Unlock()
 	return slices.Collect(maps.Keys(b.seen))
 }
+
+// silent has the servers that are not asked.
+func (b *siblings) silent() map[string]bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	servers := map[string]bool{}
+	for server, s := range b.seen {
+		if s.silent() {
+			servers[server] = true
+		}
+	}
+	return servers
+}
+
+func (s *sibling) silent() bool { return s.mute || time.Since(s.beat) > siblingGone }
 
 // knows reports whether a server is one of them.
 func (b *siblings) knows(server string) bool {
@@ -334,14 +353,20 @@ func (b *siblings) ask(ctx context.Context, m controlMessage) (map[string]*sibli
 		return nil, ctx.Err()
 	}
 	b.mu.Lock()
-	defer b.mu.Unlock()
+	var muted []string
 	for server := range a.open {
 		delete(a.answers, server) // half an answer
-		if s := b.seen[server]; s != nil {
+		if s := b.seen[server]; s != nil && !s.mute {
 			s.mute = true
+			muted = append(muted, server)
 		}
 	}
-	return maps.Clone(a.answers), nil
+	answers := maps.Clone(a.answers)
+	b.mu.Unlock()
+	for _, server := range muted {
+		b.server.presence.muted(server)
+	}
+	return answers, nil
 }
 
 // begin begins a round of the servers that are there.
@@ -350,7 +375,7 @@ func (b *siblings) begin() (round uint64, a *question, servers int) {
 	defer b.mu.Unlock()
 	a = &question{open: map[string]bool{}, done: make(chan struct{}), answers: map[string]*siblingAnswer{}}
 	for server, s := range b.seen {
-		if !s.mute && time.Since(s.beat) <= siblingGone {
+		if !s.silent() {
 			a.open[server] = true
 		}
 	}

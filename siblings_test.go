@@ -416,6 +416,35 @@ func TestPresenceOfAServerThatIsBack(t *testing.T) {
 	})
 }
 
+// Who moves away from a server that died, before it counts as gone, is told to who lists the members meanwhile.
+func TestPresenceBesideMembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers, brokers := mortals(t, 3)
+		dial := func(server int, user string) *mooncoretest.Conn {
+			conn := servers[server].As(mooncore.Identity{User: user, Tenant: "t"}).Dial()
+			conn.Join("a")
+			time.Sleep(time.Second)
+			return conn
+		}
+		watcher := dial(0, "watcher")
+		expectPresence(t, watcher, []string{"watcher"}, nil)
+		dial(1, "mover")
+		expectPresence(t, watcher, []string{"mover"}, nil)
+		brokers[1].dead.Store(true)
+		time.AfterFunc(100*time.Millisecond, func() { dial(2, "mover") })
+		members, err := servers[0].Tenant("", "t").Members(t.Context(), "a")
+		if err != nil || len(members) != 1 {
+			t.Fatalf("members %v, error %v, want only the watcher", members, err)
+		}
+		expectPresence(t, watcher, []string{"mover"}, nil)
+		time.Sleep(10 * time.Second)
+		watcher.ExpectNothing()
+		if members, err = servers[0].Tenant("", "t").Members(t.Context(), "a"); err != nil || len(members) != 2 {
+			t.Errorf("members %v, error %v, want two", members, err)
+		}
+	})
+}
+
 // A stuckBroker takes its time to publish.
 type stuckBroker struct {
 	sharedBroker

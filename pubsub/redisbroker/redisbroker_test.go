@@ -12,11 +12,15 @@ import (
 	"github.com/mooncore/mooncore/internal/needs"
 	"github.com/mooncore/mooncore/pubsub"
 	"github.com/mooncore/mooncore/pubsub/internal/faults"
+	"github.com/mooncore/mooncore/pubsub/internal/nodes"
 	"github.com/mooncore/mooncore/pubsub/pubsubtest"
 	"github.com/mooncore/mooncore/pubsub/redisbroker"
 )
 
-func TestMain(m *testing.M) { leaktest.Main(m) }
+func TestMain(m *testing.M) {
+	nodes.Main(connectNode)
+	leaktest.Main(m)
+}
 
 // redisServer starts Debian's redis-server in a process of its own, with more arguments.
 func redisServer(t testing.TB, args ...string) *faults.Process {

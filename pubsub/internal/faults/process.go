@@ -55,8 +55,9 @@ func (p *Process) Restart() {
 			return
 		}
 		if time.Now().After(deadline) {
+			path := p.cmd.Path
 			p.Kill()
-			p.t.Fatalf("%s does not listen on %s:\n%s", p.cmd.Path, p.addr, p.out.String())
+			p.t.Fatalf("%s does not listen on %s:\n%s", path, p.addr, p.out.String())
 		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/mooncore/mooncore/internal/leaktest"
 	"github.com/mooncore/mooncore/pubsub/internal/faults"
+	"github.com/mooncore/mooncore/pubsub/internal/nodes"
 	"github.com/mooncore/mooncore/pubsub/natsbroker"
 	"github.com/mooncore/mooncore/pubsub/natsbroker/embedded"
 	"github.com/nats-io/nats-server/v2/server"
@@ -26,6 +27,7 @@ type serverConfig struct {
 }
 
 func TestMain(m *testing.M) {
+	nodes.Main(startNode)
 	text := os.Getenv(serverEnv)
 	if text == "" {
 		leaktest.Main(m)
