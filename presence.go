@@ -16,6 +16,7 @@ import (
 
 const (
 	presenceDelay = 100 * time.Millisecond // how long joins and leaves of a channel are collected into one event
+	presenceQuiet = 2 * time.Second        // how late it may be heard of who left
 	presenceRetry = time.Second            // after what could not be sent
 	presenceAsks  = 8                      // channels whose members other servers are asked for at the same time
 )
@@ -43,6 +44,7 @@ type presenceRoom struct {
 	conns   map[string]int        // here, by user
 	others  map[string]*elsewhere // by server
 	changed map[string]struct{}   // users whom the members are to be told of
+	quiet   map[string]time.Time  // users who came while they were there by another server, which is no news, and when
 	asked   bool                  // the others were, once
 	waiting bool                  // a flush is due or under way
 
@@ -113,8 +115,10 @@ func (p *presence) change(c *Conn, id *Identity, ch registry.Channel, by int) {
 	if _, ok := room.moved[id.User]; !ok && p.server.siblings != nil {
 		room.moved[id.User] = was
 	}
-	if is && !room.elsewhere(id.User, p.silent()) || !is && !room.elsewhere(id.User, nil) {
-		room.changed[id.User] = struct{}{}
+	if is {
+		room.came(id.User, room.elsewhere(id.User, p.silent()))
+	} else {
+		room.went(id.User, room.elsewhere(id.User, nil))
 	}
 	p.schedule(key, room, presenceDelay)
 }
@@ -134,7 +138,8 @@ func (p *presence) room(key presenceKey) *presenceRoom {
 		return room
 	}
 	room = &presenceRoom{
-		conns: map[string]int{}, others: map[string]*elsewhere{}, changed: map[string]struct{}{}, moved: map[string]bool{},
+		conns: map[string]int{}, others: map[string]*elsewhere{}, changed: map[string]struct{}{},
+		quiet: map[string]time.Time{}, moved: map[string]bool{},
 	}
 	p.rooms[key] = room
 	if p.server.siblings == nil {
@@ -155,12 +160,30 @@ func (r *presenceRoom) elsewhere(user string, but map[string]bool) bool {
 	return false
 }
 
-// note marks users as changed who came or went by another server, unless they are there by one that is not among some.
-func (r *presenceRoom) note(users []string, but map[string]bool) {
-	for _, user := range users {
-		if r.conns[user] == 0 && !r.elsewhere(user, but) {
-			r.changed[user] = struct{}{}
-		}
+// came notes that a user came by a server, who may be there by another one already.
+func (r *presenceRoom) came(user string, already bool) {
+	if already {
+		r.quiet[user] = time.Now()
+	} else {
+		r.changed[user] = struct{}{}
+	}
+}
+
+// went notes that a user went from a server, who may still be there by another one. Who came by that one shortly before may have gone
+// before, too, which is heard later: then they are not in a list that was made in between.
+func (r *presenceRoom) went(user string, still bool) {
+	if !still || time.Since(r.quiet[user]) < presenceQuiet {
+		r.changed[user] = struct{}{}
+	}
+}
+
+// moves notes who came and went by another server.
+func (r *presenceRoom) moves(came, went []string, but map[string]bool) {
+	for _, user := range came {
+		r.came(user, r.conns[user] > 0 || r.elsewhere(user, but))
+	}
+	for _, user := range went {
+		r.went(user, r.conns[user] > 0 || r.elsewhere(user, nil))
 	}
 }
 
@@ -196,6 +219,7 @@ func (p *presence) flush(key presenceKey, room *presenceRoom) {
 		return
 	}
 	event := room.event(key.ch.Name)
+	maps.DeleteFunc(room.quiet, func(_ string, at time.Time) bool { return time.Since(at) > presenceQuiet })
 	change, news := p.next(room)
 	if news || p.server.siblings == nil && event != nil {
 		p.server.counters.published.Add(1)
@@ -318,8 +342,7 @@ func (p *presence) heard(key presenceKey, body []byte) {
 			p.askFor(key)
 		}
 	}
-	room.note(m.Joined, p.but(m.Server))
-	room.note(m.Left, nil)
+	room.moves(m.Joined, m.Left, p.but(m.Server))
 	p.schedule(key, room, presenceDelay)
 }
 
@@ -347,8 +370,7 @@ func (p *presence) replace(room *presenceRoom, server string, users []string) {
 		}
 	}
 	o.users = now
-	room.note(came, p.but(server))
-	room.note(went, nil)
+	room.moves(came, went, p.but(server))
 }
 
 // here returns who is in a channel on this server as far as the others were told, and the number of the last change.
@@ -503,7 +525,7 @@ func (p *presence) returned(server string) {
 	}
 	for key, room := range p.rooms {
 		if o := room.others[server]; o != nil {
-			room.note(slices.Collect(maps.Keys(o.users)), p.but(server))
+			room.moves(slices.Collect(maps.Keys(o.users)), nil, p.but(server))
 			p.schedule(key, room, presenceDelay)
 		}
 	}

@@ -209,7 +209,7 @@ func TestPresenceOfAllServers(t *testing.T) {
 			if step.joined != nil || step.left != nil {
 				expect(step.joined, step.left)
 			}
-			time.Sleep(time.Second)
+			time.Sleep(3 * time.Second)
 			if t.Failed() {
 				t.Fatal(step.name)
 			}
@@ -314,6 +314,7 @@ func TestPresenceOfWhoMoves(t *testing.T) {
 		old.Leave("a")
 		time.Sleep(50 * time.Millisecond)
 		servers[1].As(mover).Dial().Join("a")
+		expectPresence(t, watcher, []string{"mover"}, nil) // who listed the members in between learns that
 		time.Sleep(10 * time.Second)
 		watcher.ExpectNothing()
 	})

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/pubsub/internal/faults"
 )
 
@@ -64,7 +65,7 @@ type cluster struct {
 func newCluster(t *testing.T, brokers []string) *cluster {
 	c := &cluster{t: t}
 	for _, broker := range brokers {
-		c.nodes = append(c.nodes, start(t, faults.FreeAddr(t), broker))
+		c.nodes = append(c.nodes, start(t, freeport.Addr(t), broker))
 	}
 	t.Cleanup(func() {
 		for _, client := range c.clients {

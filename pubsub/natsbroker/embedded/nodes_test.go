@@ -4,8 +4,8 @@ import (
 	"encoding/json"
 	"testing"
 
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/pubsub"
-	"github.com/mooncore/mooncore/pubsub/internal/faults"
 	"github.com/mooncore/mooncore/pubsub/internal/nodes"
 	"github.com/mooncore/mooncore/pubsub/natsbroker/embedded"
 )
@@ -23,7 +23,7 @@ func TestPresence(t *testing.T) {
 	nodes.Presence(t, func(t *testing.T) (texts []string) {
 		var addrs []string
 		for range 3 {
-			addrs = append(addrs, faults.FreeAddr(t))
+			addrs = append(addrs, freeport.Addr(t))
 		}
 		for _, addr := range addrs {
 			text, err := json.Marshal(embedded.Options{Addr: addr, Peers: addrs})
