@@ -1,6 +1,7 @@
 package mooncore
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"maps"
@@ -115,6 +116,9 @@ func appendEvent(dst []byte, event string, payload []byte) []byte {
 func withoutMember(value []byte, name string) []byte {
 	if len(value) == 0 || value[0] != '{' {
 		return value
+	}
+	if bytes.IndexByte(value, '\\') < 0 && !bytes.Contains(value, []byte(name)) {
+		return value // the usual case: a name can't be written otherwise without an escape
 	}
 	drop := func(key []byte) bool {
 		k, ok := strictjson.Unquote(key)

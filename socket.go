@@ -395,7 +395,8 @@ func eventJSON(event string, payload any) ([]byte, error) {
 	if err != nil {
 		return nil, &Error{Code: CodeInternal, Err: err}
 	}
-	return appendEvent(nil, event, withoutMember(b, "password")), nil
+	dst := make([]byte, 0, len(b)+len(event)+len(`["",]`))
+	return appendEvent(dst, event, withoutMember(b, "password")), nil
 }
 
 func reservedEvent(event string) bool {

@@ -785,3 +785,26 @@ func TestSocketCallAllocations(t *testing.T) {
 		}
 	}
 }
+
+// TestEventsHoldNoPassword is about the top-level key, however it is written.
+func TestEventsHoldNoPassword(t *testing.T) {
+	srv := mooncoretest.New(t, mooncore.Config{Routers: catalogue()})
+	conn := srv.As(mooncore.Identity{User: "alice", Tenant: "t"}).Dial()
+	for payload, want := range map[string]string{
+		`{"n":1}`:                                `{"n":1}`,
+		`{"password":"x","n":1}`:                 `{"n":1}`,
+		`{"n":1,"p\u0061ssword":"x"}`:            `{"n":1}`,
+		`{"n":"\n","password":"x"}`:              `{"n":"\n"}`,
+		`{"passwords":1,"in":{"password":2}}`:    `{"passwords":1,"in":{"password":2}}`,
+		`{"a":"password","b":"it's \"secret\""}`: `{"a":"password","b":"it's \"secret\""}`,
+		`["password"]`:                           `["password"]`,
+	} {
+		if err := srv.Tenant("", "t").Publish(t.Context(), "e", json.RawMessage(payload), mooncore.ToUser("alice")); err != nil {
+			t.Fatal(err)
+		}
+		var got json.RawMessage
+		if conn.Expect("e", &got); string(got) != want {
+			t.Errorf("%s came as %s, want %s", payload, got, want)
+		}
+	}
+}

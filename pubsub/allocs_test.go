@@ -21,3 +21,13 @@ func TestAllocs(t *testing.T) {
 		t.Errorf("%v allocations, want 0", n)
 	}
 }
+
+func TestTopicAllocs(t *testing.T) {
+	var topic string
+	if n := testing.AllocsPerRun(100, func() { topic = pubsub.Topic("mooncore", "channel", "", "tenant", "room") }); n > 1 {
+		t.Errorf("%v allocations of a topic, want 1", n)
+	}
+	if n := testing.AllocsPerRun(100, func() { pubsub.ParseTopic(topic) }); n > 1 {
+		t.Errorf("%v allocations of its parts, want 1", n)
+	}
+}

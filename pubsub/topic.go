@@ -1,6 +1,9 @@
 package pubsub
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"strings"
+)
 
 // Topic encodes a tuple as a topic: each part after its length in bytes, a varint. Distinct tuples have distinct topics,
 // whatever bytes their parts hold.
@@ -12,12 +15,14 @@ func Topic(parts ...string) string {
 			n++
 		}
 	}
-	b := make([]byte, 0, n)
+	var b strings.Builder
+	b.Grow(n)
+	var length [binary.MaxVarintLen64]byte
 	for _, part := range parts {
-		b = binary.AppendUvarint(b, uint64(len(part)))
-		b = append(b, part...)
+		b.Write(binary.AppendUvarint(length[:0], uint64(len(part))))
+		b.WriteString(part)
 	}
-	return string(b)
+	return b.String()
 }
 
 // ParseTopic returns the parts of a topic that [Topic] made. ok is false for any other string.
@@ -30,6 +35,9 @@ func ParseTopic(topic string) (parts []string, ok bool) {
 		topic = topic[n:]
 		if length > uint64(len(topic)) {
 			return nil, false
+		}
+		if parts == nil {
+			parts = make([]string, 0, 8)
 		}
 		parts, topic = append(parts, topic[:length]), topic[length:]
 	}
