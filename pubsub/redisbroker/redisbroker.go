@@ -30,6 +30,7 @@ const (
 	probeInterval = time.Second
 	silence       = 8 * time.Second // without a probe's return, the connections are given up
 	answerTime    = 5 * time.Second // how long a server may take to answer, unless the options say otherwise
+	closeTime     = time.Second     // how long Close waits for answers
 	chunk         = 500             // topics that are subscribed by one command after a reconnect
 )
 
@@ -51,6 +52,8 @@ type Broker struct {
 
 	done chan struct{} // closed by Close
 	wg   sync.WaitGroup
+
+	calls sync.RWMutex // held for reading by calls under way, for writing at the end
 
 	mu       sync.Mutex
 	session  rueidis.DedicatedClient // the connection with the subscriptions; nil while there is none
@@ -85,6 +88,7 @@ func New(option rueidis.ClientOption) (*Broker, error) {
 	option.DisableRetry = true // a message that was sent twice would come twice
 	option.ForceSingleClient = option.Sentinel.MasterSet == ""
 	option.DisableAutoPipelining, option.AlwaysRESP2, option.SendToReplicas = false, false, nil
+	option.PipelineMultiplex = -1 // one connection for commands: the one that probes go by
 	if option.ClientName == "" {
 		option.ClientName = "mooncore"
 	}
@@ -162,6 +166,7 @@ func (b *Broker) serve() (up bool, err error) {
 	for {
 		select {
 		case <-b.done:
+			b.drain()
 			return up, pubsub.ErrClosed
 		case err := <-ended:
 			return up, err
@@ -216,6 +221,13 @@ func (b *Broker) setSession(session rueidis.DedicatedClient) {
 	b.session = session
 }
 
+// drain lets calls under way come to their end, before the connections are closed.
+func (b *Broker) drain() {
+	timer := time.AfterFunc(closeTime, b.dialed.cut)
+	defer timer.Stop()
+	b.calls.Lock() // for ever
+}
+
 // sendProbe publishes a message to the broker itself, by another connection than the one that it should come by.
 func (b *Broker) sendProbe() error {
 	ctx, cancel := context.WithTimeout(context.Background(), probeInterval)
@@ -232,22 +244,35 @@ func (b *Broker) returned(sent string) {
 
 // Publish implements [pubsub.Broker].
 func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
+	if err := b.enter(ctx); err != nil {
+		return err
+	}
+	defer b.calls.RUnlock()
+	command := b.client.B().Publish().Channel(b.prefix + topic).Message(rueidis.BinaryString(data)).Build()
+	return failed(ctx, b.client.Do(ctx, command).Error())
+}
+
+// enter begins a call. Unless it fails, b.calls is to be unlocked afterwards.
+func (b *Broker) enter(ctx context.Context) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	switch {
-	case b.topics.Closed():
-		return pubsub.ErrClosed
-	case !b.link.IsUp():
-		return pubsub.ErrAway
+	if b.calls.TryRLock() {
+		if b.link.IsUp() {
+			return nil
+		}
+		b.calls.RUnlock()
 	}
-	command := b.client.B().Publish().Channel(b.prefix + topic).Message(rueidis.BinaryString(data)).Build()
-	err := b.client.Do(ctx, command).Error()
-	switch {
-	case err == nil || errors.Is(err, ctx.Err()):
-		return err
-	case b.topics.Closed():
+	if b.topics.Closed() {
 		return pubsub.ErrClosed
+	}
+	return pubsub.ErrAway
+}
+
+// failed is the error of a call whose command had this one.
+func failed(ctx context.Context, err error) error {
+	if err == nil || errors.Is(err, ctx.Err()) {
+		return err
 	}
 	return fmt.Errorf("redisbroker: %w", err)
 }
@@ -313,7 +338,7 @@ func (b *Broker) Stats() pubsub.Stats {
 	}
 }
 
-// Close implements [pubsub.Broker]. It closes the connections.
+// Close implements [pubsub.Broker]. It lets calls under way end, for up to a second, and closes the connections.
 func (b *Broker) Close() error {
 	if !b.topics.Close() {
 		return nil
