@@ -21,33 +21,50 @@ type stand struct {
 
 func nothing() {}
 
-// TestFaults harms a Redis server and the way there.
-func TestFaults(t *testing.T) {
-	for _, tt := range []struct {
-		name  string
-		away  bool
-		begin func(s stand) (end func())
-	}{
-		{"Kill", true, func(s stand) func() { s.redis.Kill(); return s.redis.Restart }},
-		{"Stop", true, func(s stand) func() { s.redis.Stop(); return s.redis.Restart }},
-		{"Restart", false, func(s stand) func() { s.redis.Stop(); s.redis.Restart(); return nothing }},
-		{"Freeze", true, func(s stand) func() { s.redis.Freeze(); return s.redis.Thaw }},
-		{"Flush", false, func(s stand) func() { s.command("FLUSHALL"); return nothing }},
-		{"KillSubscribers", false, func(s stand) func() { s.command("CLIENT KILL TYPE pubsub"); return nothing }},
-		{"Partition", true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
-		{"Cut", false, func(s stand) func() { s.proxy.Cut(); return nothing }},
-		{"Slow", false, func(s stand) func() { s.proxy.Delay(20 * time.Millisecond); return s.proxy.Pass }},
-	} {
+// harms are what can happen to a Redis server and the way there.
+var harms = []struct {
+	name  string
+	args  []string // the server's
+	away  bool
+	begin func(s stand) (end func())
+}{
+	{"Kill", nil, true, func(s stand) func() { s.redis.Kill(); return s.redis.Restart }},
+	{"KillWithAOF", []string{"--appendonly", "yes"}, true, func(s stand) func() { s.redis.Kill(); return s.redis.Restart }},
+	{"Stop", nil, true, func(s stand) func() { s.redis.Stop(); return s.redis.Restart }},
+	{"Restart", []string{"--save", "3600 1"}, false, func(s stand) func() { s.redis.Stop(); s.redis.Restart(); return nothing }},
+	{"Freeze", nil, true, func(s stand) func() { s.redis.Freeze(); return s.redis.Thaw }},
+	{"Flush", nil, false, func(s stand) func() { s.command("FLUSHALL"); return nothing }},
+	{"FlushScripts", nil, false, func(s stand) func() { s.command("SCRIPT FLUSH"); return nothing }},
+	{"KillSubscribers", nil, false, func(s stand) func() { s.command("CLIENT KILL TYPE pubsub"); return nothing }},
+	{"Partition", nil, true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
+	{"Cut", nil, false, func(s stand) func() { s.proxy.Cut(); return nothing }},
+	{"Slow", nil, false, func(s stand) func() { s.proxy.Delay(20 * time.Millisecond); return s.proxy.Pass }},
+}
+
+// harm runs a test for each of them.
+func harm(t *testing.T, run func(t *testing.T, proxy *faults.Proxy, fault pubsubtest.Fault)) {
+	for _, tt := range harms {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			redis := redisServer(t)
+			redis := redisServer(t, tt.args...)
 			s := stand{t, redis, faults.NewProxy(t, redis.Addr())}
-			newBroker := func(t *testing.T) pubsub.Broker { return connect(t, s.proxy.Addr()) }
-			pubsubtest.RunFault(t, newBroker, faults.Rounds(t), pubsubtest.Fault{
-				Away: tt.away, Begin: func(*testing.T) func() { return tt.begin(s) },
-			})
+			run(t, s.proxy, pubsubtest.Fault{Away: tt.away, Begin: func(*testing.T) func() { return tt.begin(s) }})
 		})
 	}
+}
+
+func TestFaults(t *testing.T) {
+	harm(t, func(t *testing.T, proxy *faults.Proxy, fault pubsubtest.Fault) {
+		newBroker := func(t *testing.T) pubsub.Broker { return connect(t, proxy.Addr()) }
+		pubsubtest.RunFault(t, newBroker, faults.Rounds(t), fault)
+	})
+}
+
+func TestLogFaults(t *testing.T) {
+	harm(t, func(t *testing.T, proxy *faults.Proxy, fault pubsubtest.Fault) {
+		newLog := func(t *testing.T) pubsub.Log { return connect(t, proxy.Addr()) }
+		pubsubtest.RunLogFault(t, newLog, faults.Rounds(t), fault)
+	})
 }
 
 // command runs a command on the server, past the proxy.

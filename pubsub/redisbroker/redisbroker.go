@@ -3,6 +3,11 @@
 // Redis must be 6 or newer, or a server that speaks the same protocol: a single one, or a primary that sentinels name. In a
 // Redis Cluster, the nodes pass messages on at their own pace, so a subscription is not in force everywhere when Subscribe
 // returns: use a single server for this.
+//
+// What is kept of a topic ([pubsub.Log]) is a list in Redis. A new epoch begins when that is gone, such as flushed or evicted, and
+// whenever the server may have less of it than was appended: after its restart, with whatever persistence, and on a replica that
+// becomes the primary. Redis also gives itself a new replication ID when its first replica comes, and an hour after the last one went; an
+// epoch ends by that too.
 package redisbroker
 
 import (
@@ -22,7 +27,7 @@ import (
 )
 
 var (
-	_ pubsub.Broker   = (*Broker)(nil)
+	_ pubsub.Log      = (*Broker)(nil)
 	_ pubsub.Reporter = (*Broker)(nil)
 )
 
@@ -34,10 +39,10 @@ const (
 	chunk         = 500             // topics that are subscribed by one command after a reconnect
 )
 
-// A Broker is a [pubsub.Broker] over connections of its own. Its methods may be called concurrently.
+// A Broker is a [pubsub.Log] over connections of its own. Its methods may be called concurrently.
 //
 // Publish returns when the server has handed the message to its subscribers; if it fails with anything but [pubsub.ErrAway] or
-// [pubsub.ErrClosed], the message may have been sent or not. Subscribe waits for a server that is away as long as its context
+// [pubsub.ErrClosed], the message may have been sent or not, as with Append. Subscribe waits for a server that is away as long as its context
 // does.
 type Broker struct {
 	client rueidis.Client
@@ -46,6 +51,7 @@ type Broker struct {
 	dialed dialed
 
 	prefix  string // of a topic's channel
+	kept    string // of the key of what is kept of a topic
 	probe   string // the channel for this broker's probes
 	began   time.Time
 	reached chan struct{} // closed when it is up for the first time
@@ -75,11 +81,13 @@ func Connect(url string) (*Broker, error) {
 //
 // Redis sends a message to the subscribers of all its databases. So that the ones of a cluster don't reach another one's that
 // uses another database, the number in SelectDB is part of the channels' names, "mooncore:<number>:". An account must be allowed
-// these, and the commands PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING and HELLO.
+// these, and the commands PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING and HELLO. For Append and Read it also needs the keys
+// "mooncore:<number>:log:*", and the commands EVAL, EVALSHA, INFO, TIME, LINDEX, LLEN, LRANGE, RPUSH, LPOP, LTRIM, UNLINK, PTTL and
+// PEXPIRE.
 func New(option rueidis.ClientOption) (*Broker, error) {
 	prefix := "mooncore:" + strconv.Itoa(option.SelectDB) + ":"
 	b := &Broker{
-		link: bus.NewLink(), prefix: prefix + "topic:", probe: prefix + "probe:" + rand.Text(), began: time.Now(),
+		link: bus.NewLink(), prefix: prefix + "topic:", kept: prefix + "log:", probe: prefix + "probe:" + rand.Text(), began: time.Now(),
 		reached: make(chan struct{}), done: make(chan struct{}), channels: make(map[string]struct{}),
 	}
 	b.topics = bus.NewTopics(b.open, b.shut)

@@ -49,6 +49,11 @@ func TestRedis(t *testing.T) {
 	pubsubtest.RunCluster(t, func(t *testing.T) pubsub.Broker { return connect(t, redis.Addr()) })
 }
 
+func TestRedisLog(t *testing.T) {
+	redis := redisServer(t)
+	pubsubtest.RunLogCluster(t, func(t *testing.T) pubsub.Log { return connect(t, redis.Addr()) })
+}
+
 func TestConnectRefuses(t *testing.T) {
 	redis := redisServer(t, "--requirepass", "right")
 	for _, tt := range []struct{ name, url, want string }{

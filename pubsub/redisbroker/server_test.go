@@ -14,7 +14,7 @@ import (
 const patience = 30 * time.Second
 
 // eventually waits until ok reports true.
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(patience); !ok(); time.Sleep(10 * time.Millisecond) { // real time: of a Redis server
 		if time.Now().After(deadline) {
