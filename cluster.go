@@ -39,6 +39,7 @@ type controlMessage struct {
 
 	Server  string            `json:"server,omitempty"` // who says it, in a beat and a question
 	Hello   bool              `json:"hello,omitempty"`  // the beat is the first
+	Kicks   uint64            `json:"kicks,omitempty"`  // how many the server has sent, in a beat
 	Round   uint64            `json:"round,omitempty"`
 	Channel *registry.Channel `json:"channel,omitempty"`
 }
@@ -102,7 +103,7 @@ func (s *Server) lost(topic string) {
 		return
 	}
 	if now := time.Now().Unix(); s.lossLogged.Swap(now) != now { // the other channels' follow at once
-		s.log.Warn("events may have been lost between servers; connections are told, or closed")
+		s.log.Warn("events may have been lost between servers; connections are told or closed")
 	}
 	switch topic {
 	case s.siblings.topic:
@@ -111,15 +112,16 @@ func (s *Server) lost(topic string) {
 	case controlTopic:
 		s.siblings.missed.Store(true)
 		s.siblings.owed.Store(true) // the others may have missed this server's
+		s.kicks.cutOff()
 	}
 	if topic == manyTopic || topic == controlTopic {
 		for _, c := range s.Conns() {
 			switch {
 			case c.Identity().User == "": // nothing comes from other servers
-			case topic == controlTopic: // a kick may be lost too
-				c.restart()
-			default:
+			case topic == manyTopic:
 				c.missed(c.member.Channels()...)
+			case !c.history: // a kick may be lost
+				c.restart()
 			}
 		}
 		return
@@ -218,15 +220,12 @@ func (s *Server) control(ctx context.Context, m controlMessage) error {
 func (s *Server) obey(m controlMessage) {
 	switch m.Kind {
 	case controlKick:
-		if p := s.poolNamed(m.Pool); p != nil {
-			for _, member := range p.conns.Members(m.Tenant, userChannel(m.User)) {
-				if c := member.Value; c.Identity().App == m.App || m.App == "" {
-					c.Kick()
-				}
-			}
-		}
+		s.kicked(m)
 	case controlBeat, controlBye, controlMembers, controlPresence, controlMissed:
 		s.siblings.heard(m)
+		if m.Kind == controlBeat {
+			s.kicksOf(m.Server, m.Kicks)
+		}
 	case controlRevoke:
 		if m.Revocation != nil {
 			s.applyRevocation(*m.Revocation)

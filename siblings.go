@@ -146,7 +146,7 @@ func (b *siblings) send(ctx context.Context, topic string, data []byte) error {
 func (b *siblings) tell(ctx context.Context, m controlMessage) bool {
 	ctx, cancel := context.WithTimeout(ctx, siblingTime)
 	defer cancel()
-	m.Server = b.id
+	m.Server, m.Kicks = b.id, b.server.kicks.sent.Load()
 	err := b.server.control(ctx, m)
 	if err != nil {
 		b.server.log.Debug("broker: a beat was not sent", "cause", err)
