@@ -148,8 +148,9 @@ func decodeAnswer(t testing.TB, action string, answer []byte, refused bool, resu
 	return nil
 }
 
-// Dial opens a WebSocket. It closes with the test.
-func (c *Client) Dial() *Conn {
+// Dial opens a WebSocket, which closes with the test. Of the sub-protocols that it offers the server must select one, if there are any;
+// "mooncore.v1.history" is that of positions.
+func (c *Client) Dial(subprotocols ...string) *Conn {
 	t := c.server.t
 	t.Helper()
 	header := http.Header{}
@@ -159,13 +160,18 @@ func (c *Client) Dial() *Conn {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	//nolint:bodyclose // on success there is no body, on failure the test ends
-	socket, resp, err := websocket.Dial(ctx, "ws://"+host+"/ws", &websocket.DialOptions{HTTPClient: c.server.client, HTTPHeader: header})
+	socket, resp, err := websocket.Dial(ctx, "ws://"+host+"/ws", &websocket.DialOptions{
+		HTTPClient: c.server.client, HTTPHeader: header, Subprotocols: subprotocols,
+	})
 	if err != nil {
 		if resp != nil && resp.Body != nil {
 			body, _ := io.ReadAll(resp.Body)
 			t.Fatalf("dial: %v: %s", err, body)
 		}
 		t.Fatalf("dial: %v", err)
+	}
+	if len(subprotocols) > 0 && socket.Subprotocol() == "" {
+		t.Fatalf("dial: the server selected none of the sub-protocols %q", subprotocols)
 	}
 	socket.SetReadLimit(-1)
 	conn := &Conn{t: t, socket: socket, arrived: make(chan struct{}, 1), ended: make(chan struct{})}
@@ -182,6 +188,7 @@ type Conn struct {
 	t       testing.TB
 	socket  *websocket.Conn
 	calls   int
+	at      Position // of the last event that was taken
 	arrived chan struct{}
 	ended   chan struct{}
 
@@ -217,14 +224,14 @@ func (c *Conn) read() {
 }
 
 // take waits for the first message that want accepts, and removes it.
-func (c *Conn) take(what string, want func(name string) bool) []json.RawMessage {
+func (c *Conn) take(what string, want func(message []json.RawMessage) bool) []json.RawMessage {
 	c.t.Helper()
 	timeout := time.NewTimer(patience)
 	defer timeout.Stop()
 	ended := c.ended
 	for {
 		c.mu.Lock()
-		i := slices.IndexFunc(c.messages, func(m []json.RawMessage) bool { return want(nameOf(m)) })
+		i := slices.IndexFunc(c.messages, want)
 		var found []json.RawMessage
 		if i >= 0 {
 			found = c.messages[i]
@@ -255,12 +262,25 @@ func nameOf(message []json.RawMessage) (name string) {
 	return name
 }
 
-func isEvent(name string) bool {
-	switch name {
+// named accepts messages of that name.
+func named(name string) func([]json.RawMessage) bool {
+	return func(message []json.RawMessage) bool { return nameOf(message) == name }
+}
+
+func isEvent(message []json.RawMessage) bool {
+	switch nameOf(message) {
 	case "response", "channel_list", "server_time", "socket_error", "jwt", "pong":
 		return false
 	}
-	return true
+	return !isJoined(message)
+}
+
+// isJoined reports whether a message answers a join; an event "joined" has no such third element.
+func isJoined(message []json.RawMessage) bool {
+	var answer struct {
+		Recovered *bool `json:"recovered"`
+	}
+	return nameOf(message) == "joined" && len(message) == 3 && json.Unmarshal(message[2], &answer) == nil && answer.Recovered != nil
 }
 
 // Call is as Client's, with at most one file, which goes as a binary frame. Events that come first wait for Next.
@@ -292,7 +312,7 @@ func (c *Conn) Call(action string, params, result any, files ...File) error {
 	default:
 		c.t.Fatal("a binary frame holds one file")
 	}
-	response := c.take("the response of "+action, func(name string) bool { return name == "response" })
+	response := c.take("the response of "+action, named("response"))
 	if len(response) != 3 || string(response[2]) != string(fields["rayid"]) {
 		c.t.Fatalf("%s: no response of this call: %s", action, response)
 	}
@@ -320,9 +340,9 @@ func (c *Conn) Leave(channel string) []string {
 	return c.channels("leave", channel)
 }
 
-func (c *Conn) channels(command, channel string) []string {
+func (c *Conn) channels(command string, args ...any) []string {
 	c.t.Helper()
-	frame, err := json.Marshal([]string{command, channel})
+	frame, err := json.Marshal(append([]any{command}, args...))
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -330,9 +350,47 @@ func (c *Conn) channels(command, channel string) []string {
 	return c.channelList()
 }
 
+// A Position is where an event of a channel with [mooncore.History] stands. The zero Position is none.
+type Position struct {
+	Offset uint64 `json:"offset"`
+	Epoch  string `json:"epoch"`
+}
+
+// Joined is what a server says to a join of a channel with [mooncore.History].
+type Joined struct {
+	Recovered bool // what was missed comes as the next events
+	Position       // where the channel stands
+	Reason    string
+}
+
+// JoinSince joins a channel, or joins it again, as a client does that has handled the events up to a position; with the zero
+// Position, as one that comes for the first time. The connection must have the sub-protocol "mooncore.v1.history", and the channel
+// History.
+func (c *Conn) JoinSince(channel string, since Position) Joined {
+	c.t.Helper()
+	c.mu.Lock()
+	c.messages = slices.DeleteFunc(c.messages, isJoined) // of Join
+	c.mu.Unlock()
+	third := map[string]any{}
+	if since != (Position{}) {
+		third["since"] = since
+	}
+	c.channels("join", channel, third)
+	answer := c.take("what the server says to the join", isJoined)
+	var name string
+	var joined Joined
+	if err := errors.Join(json.Unmarshal(answer[1], &name), json.Unmarshal(answer[2], &joined)); err != nil || name != channel {
+		c.t.Fatalf("no answer to a join of %q: %s", channel, answer)
+	}
+	return joined
+}
+
+// Position is where the last event stands that Next or Expect returned. It is zero if that has no position.
+func (c *Conn) Position() Position { return c.at }
+
 func (c *Conn) channelList() []string {
 	c.t.Helper()
-	answer := c.take("a channel_list", func(name string) bool { return name == "channel_list" })
+	answer := c.take("a channel_list", named("channel_list"))
 	var list []string
 	if len(answer) != 2 || json.Unmarshal(answer[1], &list) != nil {
 		c.t.Fatalf("no channel_list: %s", answer)
@@ -359,7 +417,8 @@ func (c *Conn) write(typ websocket.MessageType, data []byte) {
 func (c *Conn) Next() (event string, payload json.RawMessage) {
 	c.t.Helper()
 	message := c.take("an event", isEvent)
-	if len(message) != 2 {
+	c.at = Position{}
+	if len(message) < 2 || len(message) > 3 || len(message) == 3 && json.Unmarshal(message[2], &c.at) != nil {
 		c.t.Fatalf("no event: %s", message)
 	}
 	return nameOf(message), message[1]
@@ -388,7 +447,7 @@ func (c *Conn) ExpectNothing() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, message := range c.messages {
-		if isEvent(nameOf(message)) {
+		if isEvent(message) {
 			c.t.Fatalf("got event %s, want nothing", message)
 		}
 	}
