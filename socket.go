@@ -19,7 +19,7 @@ import (
 	"github.com/mooncore/mooncore/ws"
 )
 
-// maxTokenFailures is how many ["jwt", t] frames may fail before the connection closes with 1008.
+// maxTokenFailures is how many tokens of ["jwt", t] frames may be bad before the connection closes with 1008.
 const maxTokenFailures = 5
 
 // maxNameLength bounds names of channels and events, in characters.
@@ -218,6 +218,9 @@ func (s socket) jwt(token string) bool {
 		s.server.log.Error("authentication failed", "conn", s.id, "cause", err)
 	}
 	s.reply(`["jwt","jwt_failed"]`)
+	if claims != nil {
+		return false // the token was good: the broker is away, or the tenant is full
+	}
 	s.mu.Lock()
 	s.failures++
 	failures := s.failures
