@@ -13,13 +13,14 @@ import (
 	"github.com/mooncore/mooncore/registry"
 )
 
-// Who is in a channel is known by the server that each connection is on: who wants to know asks all
-// servers. So one that dies takes its members along, and leaves none behind. Whose answers to wait for is known by their beats.
+// Who is in a channel is known by the server that each connection is on: who wants to know asks all servers. So one that dies takes
+// its members along, and leaves none behind. Whose answers to wait for is known by their beats.
 
 const (
 	siblingBeat     = time.Second
 	siblingGone     = 5 * time.Second // without a beat for so long, a server is gone
 	siblingTime     = 2 * time.Second // and when it takes longer to answer
+	siblingDeaf     = 2 * siblingBeat // without its own beat for so long, a server hears nobody
 	maxAsked        = 1024            // questions and beats that wait for an answer
 	membersPart     = 2000            // members in a message
 	revocationsPart = 64 << 10        // bytes of revocations in a message, about
@@ -37,6 +38,7 @@ type siblings struct {
 	owed   atomic.Bool // others may have missed this server's: they are to be sent again
 
 	mu    sync.Mutex
+	echo  time.Time            // when this server last heard itself
 	seen  map[string]*sibling  // by id
 	asks  map[uint64]*question // by round
 	round uint64
@@ -89,8 +91,7 @@ func (b *siblings) run(ctx context.Context) {
 		case <-ticker.C:
 			b.tell(ctx, controlMessage{Kind: controlBeat})
 			b.makeUp(ctx)
-			// When that took long, this server was frozen or held up, and may not have heard the others either.
-			late := time.Since(swept) > 2*siblingBeat
+			late := time.Since(swept) > siblingDeaf // it was frozen, or held up
 			swept = time.Now()
 			for _, server := range b.sweep(late) {
 				b.server.presence.ended(server)
@@ -156,10 +157,15 @@ func (b *siblings) tell(ctx context.Context, m controlMessage) bool {
 
 // heard handles what another server said. It must not block.
 func (b *siblings) heard(m controlMessage) {
-	if m.Server == b.id || m.Server == "" {
+	if m.Server == "" {
 		return
 	}
 	b.mu.Lock()
+	if m.Server == b.id {
+		b.echo = time.Now()
+		b.mu.Unlock()
+		return
+	}
 	old := b.seen[m.Server]
 	if m.Kind == controlBye {
 		b.seen[m.Server] = &sibling{mute: true} // sweep finds it
@@ -189,25 +195,30 @@ func (b *siblings) heard(m controlMessage) {
 	}
 }
 
-// spoke handles that a server said something else than heard is for.
+// spoke handles that a server said something else than heard is for: it is alive.
 func (b *siblings) spoke(server string) {
 	b.mu.Lock()
-	known := b.seen[server] != nil
-	if !known {
+	s := b.seen[server]
+	switch {
+	case s == nil:
 		b.seen[server] = &sibling{beat: time.Now()}
+	case !s.beat.IsZero(): // else it said that it ends
+		s.beat = time.Now()
 	}
 	b.mu.Unlock()
-	if !known {
+	if s == nil {
 		b.server.presence.appeared(server)
 	}
 }
 
-// sweep forgets servers that are gone, and returns them. While nobody could be heard, nobody is.
-func (b *siblings) sweep(deaf bool) (gone []string) {
+// sweep forgets servers that are gone, and returns them. Nobody is while this server can't hear: when it is late, when it doesn't hear
+// itself, or when the broker says so.
+func (b *siblings) sweep(late bool) (gone []string) {
 	stats, ok := b.server.brokerStats()
-	deaf = deaf || ok && !stats.Up
+	away := ok && !stats.Up
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	deaf := late || away || time.Since(b.echo) > siblingDeaf
 	for server, s := range b.seen {
 		switch {
 		case deaf:

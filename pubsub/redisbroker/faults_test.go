@@ -36,7 +36,7 @@ var harms = []struct {
 	{"Flush", nil, false, func(s stand) func() { s.command("FLUSHALL"); return nothing }},
 	{"FlushScripts", nil, false, func(s stand) func() { s.command("SCRIPT FLUSH"); return nothing }},
 	{"KillSubscribers", nil, false, func(s stand) func() { s.command("CLIENT KILL TYPE pubsub"); return nothing }},
-	{"Partition", nil, true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
+	{"Hang", nil, true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
 	{"Cut", nil, false, func(s stand) func() { s.proxy.Cut(); return nothing }},
 	{"Slow", nil, false, func(s stand) func() { s.proxy.Delay(20 * time.Millisecond); return s.proxy.Pass }},
 }
@@ -65,6 +65,18 @@ func TestLogFaults(t *testing.T) {
 		newLog := func(t *testing.T) pubsub.Log { return connect(t, proxy.Addr()) }
 		pubsubtest.RunLogFault(t, newLog, faults.Rounds(t), fault)
 	})
+}
+
+// TestPartitionFaults has a Redis server on another host, and cuts the network.
+func TestPartitionFaults(t *testing.T) {
+	t.Parallel()
+	port := faults.NewNetwork(t).Connect(faults.NewHost(t))
+	redis := redisServerOn(t, port.Host, net.JoinHostPort(port.IP, "6379"))
+	newBroker := func(t *testing.T) pubsub.Broker { return connect(t, redis.Addr()) }
+	pubsubtest.RunFault(t, newBroker, faults.Rounds(t), pubsubtest.Fault{Away: true, Begin: func(*testing.T) func() {
+		port.Cut()
+		return port.Mend
+	}})
 }
 
 // command runs a command on the server, past the proxy.

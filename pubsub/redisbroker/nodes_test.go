@@ -1,10 +1,12 @@
 package redisbroker_test
 
 import (
-	"slices"
+	"net"
 	"testing"
 
+	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/pubsub"
+	"github.com/mooncore/mooncore/pubsub/internal/faults"
 	"github.com/mooncore/mooncore/pubsub/internal/nodes"
 	"github.com/mooncore/mooncore/pubsub/redisbroker"
 )
@@ -13,5 +15,26 @@ func connectNode(url string) (pubsub.Broker, error) { return redisbroker.Connect
 
 // TestPresence kills and freezes servers that share a Redis.
 func TestPresence(t *testing.T) {
-	nodes.Presence(t, func(t *testing.T) []string { return slices.Repeat([]string{"redis://" + redisServer(t).Addr()}, 3) })
+	nodes.Presence(t, func(t *testing.T) (places []nodes.Place) {
+		redis := redisServer(t)
+		for range 3 {
+			places = append(places, nodes.Place{Addr: freeport.Addr(t), Broker: "redis://" + redis.Addr()})
+		}
+		return places
+	})
+}
+
+// TestPresenceCut cuts them off from it.
+func TestPresenceCut(t *testing.T) {
+	outer, inner := faults.NewNetwork(t), faults.NewNetwork(t)
+	port := inner.Connect(faults.NewHost(t))
+	redis := redisServerOn(t, port.Host, net.JoinHostPort(port.IP, "6379"))
+	var places []nodes.Place
+	for range 3 {
+		host := faults.NewHost(t)
+		places = append(places, nodes.Place{
+			Addr: net.JoinHostPort(outer.Connect(host).IP, "4000"), Broker: "redis://" + redis.Addr(), Host: host, Way: inner.Connect(host),
+		})
+	}
+	nodes.PresenceCut(t, places)
 }

@@ -25,14 +25,16 @@ func TestMain(m *testing.M) {
 // redisServer starts Debian's redis-server in a process of its own, with more arguments.
 func redisServer(t testing.TB, args ...string) *faults.Process {
 	t.Helper()
+	return redisServerOn(t, nil, freeport.Addr(t), args...)
+}
+
+// redisServerOn starts it on a host; nil is the test's own.
+func redisServerOn(t testing.TB, host *faults.Host, addr string, args ...string) *faults.Process {
+	t.Helper()
 	path := needs.Command(t, "redis-server", "redis-server")
-	addr := freeport.Addr(t)
-	_, port, _ := net.SplitHostPort(addr)
-	dir := t.TempDir()
-	return faults.Start(t, addr, func() *exec.Cmd {
-		cmd := exec.Command(path, append([]string{"--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", dir}, args...)...)
-		return cmd
-	})
+	ip, port, _ := net.SplitHostPort(addr)
+	args = append([]string{"--bind", ip, "--port", port, "--protected-mode", "no", "--save", "", "--dir", t.TempDir()}, args...)
+	return faults.Start(t, addr, func() *exec.Cmd { return host.On(exec.Command(path, args...)) })
 }
 
 func connect(t testing.TB, addr string) *redisbroker.Broker {

@@ -78,17 +78,16 @@ func whoever(r *http.Request) (mooncore.Identity, error) {
 	return mooncore.Identity{User: user, Tenant: "t"}, nil
 }
 
-// start starts a node of the test binary. Program, if any, is what runs it, with arguments.
-func start(t testing.TB, addr, broker string, program ...string) *faults.Process {
+// start starts a node of the test binary.
+func start(t testing.TB, p Place) *faults.Process {
 	t.Helper()
-	text, err := json.Marshal(config{addr, broker})
+	text, err := json.Marshal(config{p.Addr, p.Broker})
 	if err != nil {
 		t.Fatal(err)
 	}
-	return faults.Start(t, addr, func() *exec.Cmd {
-		args := append(program, os.Args[0])
-		cmd := exec.Command(args[0], args[1:]...)
+	return faults.Start(t, p.Addr, func() *exec.Cmd {
+		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), env+"="+string(text))
-		return cmd
+		return p.Host.On(cmd)
 	})
 }

@@ -9,7 +9,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/pubsub/internal/faults"
 )
 
@@ -17,13 +16,20 @@ const (
 	perNode   = 3                // clients that are on one node alone
 	settle    = 20 * time.Second // for all to know who is there
 	pauseTime = 2 * time.Second  // others must not notice
-	frozen    = 7 * time.Second  // others must have noticed
+	goneTime  = 7 * time.Second  // others must have noticed
 )
 
-// Presence kills and freezes one node of three after another, while clients are on all of them, some by two nodes. The nodes on
-// the others must list exactly those who are there, and tell who left: once, and nobody who is there. Brokers has for each node
-// what the function given to Main gets.
-func Presence(t *testing.T, brokers func(t *testing.T) []string) {
+// A Place is where a node is.
+type Place struct {
+	Addr   string       // where clients come to
+	Broker string       // what the function given to Main gets
+	Host   *faults.Host // nil is the test's own
+	Way    *faults.Port // to the other nodes or the broker's servers; for PresenceCut
+}
+
+// Presence kills and freezes one node of three after another, while clients are on all of them, some by two nodes. The
+// others must list exactly those who are there, and tell who left: once, and nobody who is there.
+func Presence(t *testing.T, places func(t *testing.T) []Place) {
 	for _, tt := range []struct {
 		name  string
 		round func(c *cluster, victim int)
@@ -36,36 +42,47 @@ func Presence(t *testing.T, brokers func(t *testing.T) []string) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c := newCluster(t, brokers(t))
-			c.settled("at the beginning", -1)
-			rounds := faults.Rounds(t)
-			for i := range rounds {
-				for _, client := range c.clients {
-					client.reset()
-				}
-				tt.round(c, i%len(c.nodes))
-				if t.Failed() {
-					t.Fatalf("in round %d of %d", i+1, rounds)
-				}
-			}
-			t.Logf("%d rounds; all knew who is there after %v at most", rounds, c.slowest.Round(10*time.Millisecond))
+			newCluster(t, places(t)).repeat(tt.round)
 		})
 	}
+}
+
+// PresenceCut cuts off one node of three after another.
+func PresenceCut(t *testing.T, places []Place) {
+	t.Parallel()
+	newCluster(t, places).repeat((*cluster).cut)
+}
+
+// repeat has something happen to one node after another.
+func (c *cluster) repeat(round func(c *cluster, victim int)) {
+	c.settled("at the beginning", -1)
+	rounds := faults.Rounds(c.t)
+	for i := range rounds {
+		for _, client := range c.clients {
+			client.reset()
+		}
+		round(c, i%len(c.nodes))
+		if c.t.Failed() {
+			c.t.Fatalf("in round %d of %d", i+1, rounds)
+		}
+	}
+	c.t.Logf("%d rounds; all knew who is there after %v at most", rounds, c.slowest.Round(10*time.Millisecond))
 }
 
 // A cluster is three nodes and their clients.
 type cluster struct {
 	t       *testing.T
+	places  []Place
 	nodes   []*faults.Process
 	clients []*client
 	users   int
 	slowest time.Duration // to settle
 }
 
-func newCluster(t *testing.T, brokers []string) *cluster {
-	c := &cluster{t: t}
-	for _, broker := range brokers {
-		c.nodes = append(c.nodes, start(t, freeport.Addr(t), broker))
+func newCluster(t *testing.T, places []Place) *cluster {
+	c := &cluster{t: t, places: places}
+	for _, p := range places {
+		c.nodes = append(c.nodes, start(t, p))
 	}
 	t.Cleanup(func() {
 		for _, client := range c.clients {
@@ -175,8 +192,10 @@ func counted(users map[string]int) (texts []string) {
 func (c *cluster) audit(victims []*client, least, most int) {
 	c.t.Helper()
 	stayed, went := map[string]bool{}, map[string]bool{}
-	for _, client := range victims {
-		went[client.user] = true
+	for _, victim := range victims {
+		went[victim.user] = !slices.ContainsFunc(c.clients, func(other *client) bool {
+			return other.user == victim.user && !slices.Contains(victims, other)
+		})
 	}
 	var steady []*client
 	for _, client := range c.clients {
@@ -192,12 +211,12 @@ func (c *cluster) audit(victims []*client, least, most int) {
 		for user, n := range client.left {
 			if stayed[user] {
 				c.t.Errorf("%s was told that %s left, who is there", client.user, user)
-			} else if n > most && went[user] {
+			} else if went[user] && n > most {
 				c.t.Errorf("%s was told %d times that %s left, want at most %d", client.user, n, user, most)
 			}
 		}
-		for user := range went {
-			if n := client.left[user]; n < least && !stayed[user] {
+		for user, all := range went {
+			if n := client.left[user]; all && n < least {
 				c.t.Errorf("%s was told %d times that %s left, want at least %d", client.user, n, user, least)
 			}
 		}
@@ -236,7 +255,7 @@ func (c *cluster) restart(victim int) {
 	c.nodes[victim].Kill()
 	c.nodes[victim].Restart()
 	c.settled("after a node was restarted", -1)
-	time.Sleep(frozen) // real time: until the others have given up the one before
+	time.Sleep(goneTime) // real time: until the others have given up the one before
 	c.settled("after its predecessor was given up", -1)
 	c.audit(gone, 0, 1)
 }
@@ -251,7 +270,7 @@ func (c *cluster) flee(victim int) {
 		client.move(c.nodes[next].Addr())
 	}
 	c.settled("after clients moved", victim)
-	time.Sleep(frozen) // real time: until the others have given the node up
+	time.Sleep(goneTime) // real time: until the others have given the node up
 	c.settled("after the node was given up", victim)
 	c.audit(gone, 0, 1)
 	c.nodes[victim].Restart()
@@ -266,7 +285,7 @@ func (c *cluster) flee(victim int) {
 func (c *cluster) freeze(victim int) {
 	gone := c.of(victim)
 	c.nodes[victim].Freeze()
-	time.Sleep(frozen) // real time: a frozen process does not know it
+	time.Sleep(goneTime) // real time: a frozen process does not know it
 	c.settled("while a node was frozen", victim)
 	c.audit(gone, 1, 1)
 	c.nodes[victim].Thaw()
@@ -281,11 +300,16 @@ func (c *cluster) pause(victim int) {
 	c.nodes[victim].Thaw()
 	c.settled("after a pause", -1)
 	c.audit(nil, 0, 0)
-	for _, client := range c.clients {
-		client.mu.Lock()
-		if client.gaps > 0 || len(client.left) > 0 {
-			c.t.Errorf("%s lost its connection %d times, and was told that some left: %v", client.user, client.gaps, client.left)
-		}
-		client.mu.Unlock()
-	}
+}
+
+// cut has a node be where the others, or the broker's servers, can't be reached.
+func (c *cluster) cut(victim int) {
+	gone := c.of(victim)
+	c.places[victim].Way.Cut()
+	time.Sleep(goneTime) // real time: the kernel's network
+	c.settled("while a node was cut off", victim)
+	c.audit(gone, 1, 1)
+	c.places[victim].Way.Mend()
+	c.settled("after the network was mended", -1)
+	c.audit(gone, 1, 2) // a second time if its connections ended
 }

@@ -111,7 +111,7 @@ func TestServerFaults(t *testing.T) {
 		{"Stop", true, func(s stand) func() { s.nats.Stop(); return s.nats.Restart }},
 		{"Restart", false, func(s stand) func() { s.nats.Stop(); s.nats.Restart(); return nothing }},
 		{"Freeze", true, func(s stand) func() { s.nats.Freeze(); return s.nats.Thaw }},
-		{"Partition", true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
+		{"Hang", true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
 		{"Cut", false, func(s stand) func() { s.proxy.Cut(); return nothing }},
 		{"Slow", false, func(s stand) func() { s.proxy.Delay(20 * time.Millisecond); return s.proxy.Pass }},
 	} {
@@ -154,7 +154,7 @@ func TestEmbeddedFaults(t *testing.T) {
 		name  string
 		begin func(t *testing.T, w *web) (end func())
 	}{
-		{"Partition", func(t *testing.T, w *web) func() { w.block(t); return w.pass }},
+		{"Hang", func(t *testing.T, w *web) func() { w.block(t); return w.pass }},
 		{"Cut", func(_ *testing.T, w *web) func() { w.cut(); return nothing }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

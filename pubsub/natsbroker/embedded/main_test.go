@@ -9,6 +9,7 @@ import (
 	"os/exec"
 	"strconv"
 	"testing"
+	"time"
 
 	"github.com/mooncore/mooncore/internal/leaktest"
 	"github.com/mooncore/mooncore/pubsub/internal/faults"
@@ -49,6 +50,7 @@ func serveNATS(text string) error {
 	if conf.Cluster != "" {
 		opts.Cluster.Name = "test"
 		opts.Cluster.Host, opts.Cluster.Port = split(conf.Cluster)
+		opts.Cluster.PingInterval, opts.Cluster.MaxPingsOut = 2*time.Second, 2 // as embedded has it
 		for _, route := range conf.Routes {
 			opts.Routes = append(opts.Routes, &url.URL{Scheme: "nats-route", Host: route})
 		}
@@ -71,6 +73,12 @@ func split(addr string) (string, int) {
 // natsServer starts a NATS server in a process of its own.
 func natsServer(t testing.TB, conf serverConfig) *faults.Process {
 	t.Helper()
+	return natsServerOn(t, nil, conf)
+}
+
+// natsServerOn starts it on a host; nil is the test's own.
+func natsServerOn(t testing.TB, host *faults.Host, conf serverConfig) *faults.Process {
+	t.Helper()
 	text, err := json.Marshal(conf)
 	if err != nil {
 		t.Fatal(err)
@@ -78,7 +86,7 @@ func natsServer(t testing.TB, conf serverConfig) *faults.Process {
 	return faults.Start(t, conf.Addr, func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), serverEnv+"="+string(text))
-		return cmd
+		return host.On(cmd)
 	})
 }
 

@@ -2,10 +2,12 @@ package embedded_test
 
 import (
 	"encoding/json"
+	"net"
 	"testing"
 
 	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/pubsub"
+	"github.com/mooncore/mooncore/pubsub/internal/faults"
 	"github.com/mooncore/mooncore/pubsub/internal/nodes"
 	"github.com/mooncore/mooncore/pubsub/natsbroker/embedded"
 )
@@ -18,20 +20,38 @@ func startNode(text string) (pubsub.Broker, error) {
 	return embedded.Start(o)
 }
 
+// options are those of a node among others, for startNode.
+func options(t *testing.T, addr string, all []string) string {
+	text, err := json.Marshal(embedded.Options{Addr: addr, Peers: all, Secret: "0123456789abcdef"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
 // TestPresence kills and freezes servers with NATS in them.
 func TestPresence(t *testing.T) {
-	nodes.Presence(t, func(t *testing.T) (texts []string) {
-		var addrs []string
-		for range 3 {
-			addrs = append(addrs, freeport.Addr(t))
-		}
+	nodes.Presence(t, func(t *testing.T) (places []nodes.Place) {
+		addrs := []string{freeport.Addr(t), freeport.Addr(t), freeport.Addr(t)}
 		for _, addr := range addrs {
-			text, err := json.Marshal(embedded.Options{Addr: addr, Peers: addrs})
-			if err != nil {
-				t.Fatal(err)
-			}
-			texts = append(texts, string(text))
+			places = append(places, nodes.Place{Addr: freeport.Addr(t), Broker: options(t, addr, addrs)})
 		}
-		return texts
+		return places
 	})
+}
+
+// TestPresenceCut cuts them off from each other.
+func TestPresenceCut(t *testing.T) {
+	outer, inner := faults.NewNetwork(t), faults.NewNetwork(t)
+	var places []nodes.Place
+	var addrs []string
+	for range 3 {
+		host := faults.NewHost(t)
+		p := nodes.Place{Addr: net.JoinHostPort(outer.Connect(host).IP, "4000"), Host: host, Way: inner.Connect(host)}
+		places, addrs = append(places, p), append(addrs, net.JoinHostPort(p.Way.IP, routePort))
+	}
+	for i, addr := range addrs {
+		places[i].Broker = options(t, addr, addrs)
+	}
+	nodes.PresenceCut(t, places)
 }
