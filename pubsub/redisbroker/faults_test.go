@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"io"
 	"net"
+	"slices"
 	"testing"
 	"time"
 
@@ -78,6 +79,44 @@ func TestPartitionFaults(t *testing.T) {
 		return port.Mend
 	}})
 }
+
+// TestLogFailovers moves between two servers, of which the one that takes over has not heard of the latest messages.
+func TestLogFailovers(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		move func(r *replicas, from, to int)
+	}{
+		{"Killed", func(r *replicas, from, to int) {
+			r.servers[to].Freeze()
+			time.Sleep(lag) // real time: of messages that it misses
+			r.servers[from].Kill()
+			r.servers[to].Thaw()
+			r.promote(to)
+			r.servers[from].Restart()
+			r.follow(from, to)
+		}},
+		{"AndBack", func(r *replicas, from, to int) { // nobody goes along, and no connection ends
+			r.do[to]("REPLICAOF", "NO", "ONE")
+			time.Sleep(lag) // real time: of messages that it misses
+			r.follow(from, to)
+			r.promote(from)
+			r.follow(to, from)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			t.Parallel()
+			r := newReplicas(t)
+			newLog := func(t *testing.T) pubsub.Log { return switched(t, &r.primary) }
+			pubsubtest.RunLogFault(t, newLog, faults.Rounds(t), pubsubtest.Fault{Begin: func(*testing.T) func() {
+				from := slices.IndexFunc(r.servers[:], func(s *faults.Process) bool { return s.Addr() == r.primary.Load() })
+				tt.move(r, from, 1-from)
+				return nothing
+			}})
+		})
+	}
+}
+
+const lag = 100 * time.Millisecond
 
 // command runs a command on the server, past the proxy.
 func (s stand) command(line string) {
