@@ -80,8 +80,8 @@ func TestPartitionFaults(t *testing.T) {
 	}})
 }
 
-// TestLogFailovers moves between two servers, of which the one that takes over has not heard of the latest messages.
-func TestLogFailovers(t *testing.T) {
+// TestLogFailoverFaults moves between two servers, of which the one that takes over has not heard of the latest messages.
+func TestLogFailoverFaults(t *testing.T) {
 	for _, tt := range []struct {
 		name string
 		move func(r *replicas, from, to int)

@@ -94,3 +94,73 @@ func TestServers(t *testing.T) {
 }
 
 func hello(context.Context, struct{}) (string, error) { return "hello", nil }
+
+// TestServersHistory has a client move from a server to another one, which gives it what it missed, and keep its connection when Redis
+// is killed and forgets.
+func TestServersHistory(t *testing.T) {
+	redis := redisServer(t)
+	var servers []*mooncoretest.Server
+	for range 2 {
+		servers = append(servers, mooncoretest.New(t, mooncore.Config{
+			Broker: connect(t, redis.Addr()),
+			Routers: []mooncore.Router{{Channels: []mooncore.Channel{
+				{Name: "room", Allow: mooncore.Authenticated, History: mooncore.History{Events: 100}},
+			}}},
+		}))
+	}
+	sent := 0
+	publish := func() error {
+		return servers[sent%2].Tenant("", "t").Publish(t.Context(), "n", sent, mooncore.ToChannel("room"))
+	}
+	send := func(n int) {
+		t.Helper()
+		for range n {
+			sent++
+			if err := publish(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	expect := func(conn *mooncoretest.Conn, from, to int) {
+		t.Helper()
+		for want := from; want <= to; want++ {
+			var n int
+			if conn.Expect("n", &n); n != want {
+				t.Errorf("event %d, want %d", n, want)
+			}
+		}
+	}
+	dial := func(server int) *mooncoretest.Conn {
+		return servers[server].As(mooncore.Identity{User: "ann", Tenant: "t"}).Dial("mooncore.v1.history")
+	}
+
+	conn := dial(0)
+	conn.Join("room")
+	send(3)
+	expect(conn, 1, 3)
+	seen := conn.Position()
+	conn.Send("quit")
+	conn.Closed()
+	send(20)
+	conn = dial(1)
+	if joined := conn.JoinSince("room", seen); !joined.Recovered {
+		t.Errorf("joined: %+v, want recovered", joined)
+	}
+	send(1)
+	expect(conn, 4, 24)
+	seen = conn.Position()
+
+	redis.Kill()
+	redis.Restart()
+	for channel := ""; channel != "room"; { // it is told of its own channel too
+		conn.Expect("lost", &channel)
+	}
+	if joined := conn.JoinSince("room", seen); joined.Recovered || joined.Reason != "epoch" {
+		t.Errorf("joined: %+v, want the reason epoch", joined)
+	}
+	send(1)
+	expect(conn, 25, 25)
+	if at := conn.Position(); at.Offset != 1 || at.Epoch == seen.Epoch {
+		t.Errorf("the first event is at %+v after %+v", at, seen)
+	}
+}
