@@ -11,6 +11,7 @@ type group struct {
 	name, what string
 	peers      []string
 	needs      map[string]string
+	clients    bool // one for each channel
 }
 
 var redis = map[string]string{"redis-server": "redis-server"}
@@ -24,7 +25,7 @@ func cluster() []Scenario {
 		{name: "embedded", what: "A broker with NATS in the programs", peers: []string{"mooncore", "nats.go", "nats.go-flush"}},
 		{
 			name: "servers", what: "A server and clients of the other",
-			peers: []string{"mooncore-redis", "centrifuge-redis", "mooncore-nats", "mooncore-embedded"}, needs: redis,
+			peers: []string{"mooncore-redis", "centrifuge-redis", "mooncore-nats", "mooncore-embedded"}, needs: redis, clients: true,
 		},
 	} {
 		scenarios = append(scenarios,
@@ -44,7 +45,16 @@ func (g group) scenario(name, title string, channels int) Scenario {
 		},
 		Metrics: []string{"p50_us", "p99_us", "rate", "cpu_us", "user_us", "sys_us", "engine_us", "allocs", "alloc_bytes", "load_cpu"},
 		Charts:  charts(channels),
+		Slow:    g.slow(channels),
 	}
+}
+
+// slow is 2 where 10,000 clients connect.
+func (g group) slow(channels int) int {
+	if g.clients && channels == 10_000 {
+		return 2
+	}
+	return 1
 }
 
 // charts are those of 100 channels only.
