@@ -15,6 +15,9 @@ type catchUp struct {
 
 	epoch string    // that the log has, and the feed has not
 	since time.Time // when it was seen first
+
+	gap   pubsub.Position // behind it the log lacks something, or has too much
+	found time.Time       // when that was seen first
 }
 
 // catchUp reads from the log until nothing is missing, or gives up.
@@ -89,10 +92,16 @@ func (c *catchUp) take(asked pubsub.Position, page pubsub.Page) (done bool) {
 			continue
 		}
 		if !f.follows(e) {
+			if c.early() {
+				return false
+			}
 			f.lose(reasonTrimmed)
 			f.jump(pubsub.Position{Epoch: e.Epoch, Offset: e.Offset - 1})
 		}
 		if c.budget -= f.event(e).cost(); c.budget < 0 {
+			if c.early() {
+				return false
+			}
 			f.lose(reasonTooLarge)
 			f.jump(page.Top)
 			break
@@ -119,6 +128,18 @@ func (c *catchUp) confirmed(epoch string) bool {
 	return time.Since(c.since) >= longPause
 }
 
+// early reports whether what can't be read may be on its way yet: the log had it before the subscription brought it. feed.mu is held.
+func (c *catchUp) early() bool {
+	f := c.feed
+	if f.doubt || len(f.waiting) > 0 { // it will not come any more
+		return false
+	}
+	if c.gap != f.at || c.found.IsZero() {
+		c.gap, c.found = f.at, time.Now()
+	}
+	return time.Since(c.found) < onTheWay
+}
+
 // giveUp goes on although something is missing. feed.mu is held.
 func (c *catchUp) giveUp(page pubsub.Page, err error) {
 	f := c.feed
@@ -133,11 +154,14 @@ func (c *catchUp) giveUp(page pubsub.Page, err error) {
 	if err != nil {
 		f.history.server.log.Error("broker: history was not read", "channel", clip(f.ch.Name), "cause", err)
 	}
+	if len(f.waiting) > 0 {
+		f.skip(reasonUnavailable)
+		return
+	}
 	f.lose(reasonUnavailable)
-	if len(f.waiting) == 0 && behind {
+	if behind {
 		f.jump(page.Top) // its entries are gone
 	}
-	f.skip()
 }
 
 // dropOthers forgets what waits of other epochs than the current one. mu is held.

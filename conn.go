@@ -83,6 +83,7 @@ type Conn struct {
 
 	identity atomic.Pointer[Identity] // never nil
 	deadline atomic.Int64             // when identity expires, in Unix nanoseconds; 0 is never
+	gap      atomic.Bool              // it missed an event and can't be told but by the close that follows
 
 	mu       sync.Mutex // guards what follows, and changes of identity with the channels that go with it
 	timer    *time.Timer

@@ -19,6 +19,7 @@ const (
 	recentTime  = 5 * time.Second  // for how long what came lately is remembered after the last join
 	firstPause  = 100 * time.Millisecond
 	longPause   = time.Second
+	onTheWay    = 250 * time.Millisecond // how long what the log has already may take to come
 
 	frameCost = 64 // what a frame costs beyond its payload
 )
@@ -219,8 +220,7 @@ func (f *feed) wait(e pubsub.Entry) {
 		f.waiting, f.waits = nil, 0
 		return
 	}
-	f.lose(reasonTooLarge)
-	f.skip()
+	f.skip(reasonTooLarge)
 }
 
 // drain delivers what waited and follows now. mu is held.
@@ -240,10 +240,11 @@ func (f *feed) drain() {
 	f.waiting = nil
 }
 
-// skip delivers everything that waits, whatever is missing before it. mu is held.
-func (f *feed) skip() {
+// skip delivers everything that waits, and tells of what is missing before and between. mu is held.
+func (f *feed) skip(why reason) {
 	for f.drain(); len(f.waiting) > 0; f.drain() {
 		e := f.waiting[0]
+		f.lose(why)
 		f.jump(pubsub.Position{Epoch: e.Epoch, Offset: e.Offset - 1})
 	}
 }
@@ -262,7 +263,11 @@ func (f *feed) deliver(e pubsub.Entry) {
 		f.forget()
 	}
 	nano := now.UnixNano()
-	n := f.pool.conns.Publish(f.tenant, []registry.Channel{f.ch}, func(c *Conn) { c.deliver(event.frame(c), nano) })
+	n := f.pool.conns.Publish(f.tenant, []registry.Channel{f.ch}, func(c *Conn) {
+		if !c.gap.Load() {
+			c.deliver(event.frame(c), nano)
+		}
+	})
 	f.history.server.counters.delivered.Add(uint64(n))
 }
 
@@ -319,6 +324,7 @@ func (f *feed) lose(why reason) {
 		if c.history {
 			c.deliver(frame, now)
 		} else {
+			c.gap.Store(true)
 			f.restart = append(f.restart, c)
 		}
 	})

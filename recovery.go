@@ -120,8 +120,11 @@ func (f *feed) prepare(ctx context.Context, since pubsub.Position) reason {
 			}
 			f.update(lag)
 		case since.Offset > at.Offset:
-			if late {
+			switch {
+			case late && fresh:
 				return reasonAhead
+			case late:
+				return reasonUnavailable
 			}
 			f.update(lag)
 		case since.Offset >= from:
