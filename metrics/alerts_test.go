@@ -12,6 +12,7 @@ import (
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/internal/needs"
+	"github.com/mooncore/mooncore/mooncoretest"
 	"github.com/mooncore/mooncore/pubsub"
 )
 
@@ -55,9 +56,39 @@ func TestBroker(t *testing.T) {
 	}
 }
 
+// withHistory are routers with a channel that keeps one event.
+func withHistory() []mooncore.Router {
+	r := routers()
+	r[0].Channels = []mooncore.Channel{{Name: "room", Allow: mooncore.Authenticated, History: mooncore.History{Events: 1}}}
+	return r
+}
+
+func TestHistory(t *testing.T) {
+	srv, registry := server(t, mooncore.Config{Routers: withHistory()})
+	conn := srv.As(mooncore.Identity{User: "alice"}).Dial("mooncore.v1.history")
+	at := conn.JoinSince("room", mooncoretest.Position{}).Position
+	conn.JoinSince("room", at)
+	for range 2 {
+		if err := srv.Tenant("", "").Publish(t.Context(), "event", 1, mooncore.ToChannel("room")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	conn.JoinSince("room", at)
+	conn.JoinSince("room", mooncoretest.Position{Epoch: "another"})
+	got := values(t, registry)
+	maps.DeleteFunc(got, func(name string, value float64) bool {
+		return !strings.HasPrefix(name, "mooncore_history_") || value == 0
+	})
+	outcome := func(label string) string { return `mooncore_history_recoveries_total{outcome="` + label + `"}` }
+	want := map[string]float64{"mooncore_history_feeds{}": 1, outcome("recovered"): 1, outcome("trimmed"): 1, outcome("epoch"): 1}
+	if !maps.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
 // Alerts and the guide name metrics that there are, and the guide names all.
 func TestNamesOfMetrics(t *testing.T) {
-	srv, registry := server(t, mooncore.Config{Broker: broker{pubsub.NewLocal()}})
+	srv, registry := server(t, mooncore.Config{Broker: broker{pubsub.NewLocal()}, Routers: withHistory()})
 	srv.Call(t.Context(), &mooncore.Request{Action: "hello"})
 	families, err := registry.Gather()
 	if err != nil {

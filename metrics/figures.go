@@ -3,6 +3,7 @@ package metrics
 import (
 	"runtime"
 	"runtime/debug"
+	"slices"
 
 	"github.com/mooncore/mooncore"
 	"github.com/prometheus/client_golang/prometheus"
@@ -64,6 +65,9 @@ func newFigures(srv *mooncore.Server) *figures {
 	if srv.Stats().Broker.Engine != "" {
 		f.addBroker(gauge, counter)
 	}
+	if keepsHistory(srv) {
+		f.addHistory(add, gauge, counter)
+	}
 	gauge("mooncore_draining", "1 while the server shuts down, else 0.", func(r *reading) float64 {
 		if r.Draining {
 			return 1
@@ -92,6 +96,43 @@ func (f *figures) addBroker(
 		func(r *reading) uint64 { return r.Broker.Dropped })
 	counter("mooncore_broker_losses_total", "Times that a subscription was told that messages may be missing.",
 		func(r *reading) uint64 { return r.Broker.Losses })
+}
+
+// keepsHistory reports whether a channel has History.
+func keepsHistory(srv *mooncore.Server) bool {
+	for _, r := range srv.Config().Routers {
+		if slices.ContainsFunc(r.Channels, func(ch mooncore.Channel) bool { return ch.History.Events > 0 }) {
+			return true
+		}
+	}
+	return false
+}
+
+// addHistory adds the figures of channels with History.
+func (f *figures) addHistory(
+	add func(typ prometheus.ValueType, name, help string, labels prometheus.Labels, value func(*reading) float64),
+	gauge func(name, help string, value func(*reading) float64),
+	counter func(name, help string, value func(*reading) uint64),
+) {
+	gauge("mooncore_history_feeds", "Channels with history that have a member here.", func(r *reading) float64 { return float64(r.History.Feeds) })
+	for _, outcome := range []struct {
+		label string
+		value func(mooncore.HistoryStats) uint64
+	}{
+		{"recovered", func(h mooncore.HistoryStats) uint64 { return h.Recovered }},
+		{"epoch", func(h mooncore.HistoryStats) uint64 { return h.Epoch }},
+		{"ahead", func(h mooncore.HistoryStats) uint64 { return h.Ahead }},
+		{"trimmed", func(h mooncore.HistoryStats) uint64 { return h.Trimmed }},
+		{"too_large", func(h mooncore.HistoryStats) uint64 { return h.TooLarge }},
+		{"unavailable", func(h mooncore.HistoryStats) uint64 { return h.Unavailable }},
+		{"no_history", func(h mooncore.HistoryStats) uint64 { return h.NoHistory }},
+		{"refused", func(h mooncore.HistoryStats) uint64 { return h.Refused }},
+	} {
+		add(prometheus.CounterValue, "mooncore_history_recoveries_total", "Joins that named a position, by what the client was told.",
+			prometheus.Labels{"outcome": outcome.label}, func(r *reading) float64 { return float64(outcome.value(r.History)) })
+	}
+	counter("mooncore_history_lost_total", "Times that the members of a channel with history were told that events may be missing.",
+		func(r *reading) uint64 { return r.History.Lost })
 }
 
 // Describe implements prometheus.Collector.

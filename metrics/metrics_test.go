@@ -51,7 +51,9 @@ func routers() []mooncore.Router {
 func server(t *testing.T, cfg mooncore.Config) (*mooncoretest.Server, *prometheus.Registry) {
 	t.Helper()
 	registry := prometheus.NewRegistry()
-	cfg.Routers = routers()
+	if cfg.Routers == nil {
+		cfg.Routers = routers()
+	}
 	cfg.Logger = slog.New(slog.DiscardHandler)
 	cfg.Extensions = append(cfg.Extensions, metrics.Extension(metrics.Config{Registry: registry}))
 	return mooncoretest.New(t, cfg), registry
