@@ -2,6 +2,7 @@ package mooncore
 
 import (
 	"context"
+	"math"
 	"math/rand/v2"
 	"strconv"
 	"sync"
@@ -132,7 +133,7 @@ func (f *feed) begin(ctx context.Context) error {
 		}
 		f.held = true
 	}
-	page, err := f.read(ctx, 0, 1)
+	page, err := f.read(ctx, math.MaxUint64, 1) // no entry is that far
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,29 @@
 // Package natsbroker joins servers over NATS. Package embedded beneath it brings the NATS server along.
 //
-// NATS must be 2.2 or newer, one server or a cluster; JetStream is not used. The subjects are all below "mooncore.": clusters
-// that share a NATS must have accounts of their own. An account with permissions must be allowed to publish and subscribe
-// "mooncore.>".
+// NATS must be 2.2 or newer, one server or a cluster. The subjects are all below "mooncore.": clusters that share a NATS must have
+// accounts of their own. An account with permissions must be allowed to publish and subscribe "mooncore.>".
+//
+// # History
+//
+// Append and Read need JetStream, on NATS 2.11 or newer; all else goes without. An account with permissions must be allowed to publish
+// "$JS.API.>" too. Answers come to inboxes below "mooncore.", unless an option of the client says otherwise.
+//
+// Each different pair of Events and Age has a stream, "mooncore-log-" and the two numbers, which the first Append or Read makes, in
+// files, with three replicas if NATS is a cluster; [Options] say otherwise. One that exists with the same subjects, limits and republishing
+// is used as it is, whatever its storage and replicas. What the stream keeps, outlives brokers:
+//
+//   - With three replicas, appending goes on while one of them is away. When the stream's leader dies, Append fails for up to 10 s,
+//     with [pubsub.ErrAway] or with an error that says that the message may have been appended.
+//   - With one, Append and Read fail while its server is away. Files are there afterwards; from memory nothing is, and a new
+//     epoch begins.
+//   - NATS writes files to the disk every two minutes, unless its sync_interval is "always". A server that loses power loses what was
+//     appended last, and so does a stream when more than half of its replicas do. If a broker is there that knows what the stream has lost, it
+//     removes the rest, so that a new epoch begins; but where none does, the epoch goes on, with other messages at the same offsets. Set
+//     sync_interval where that matters.
+//
+// Programs that keep a topic differently, such as two versions of one during a deploy, have different streams: each has epochs of its own, and
+// who reads one misses what others append to the other. Subscribers get both. A stream that nobody uses any more empties itself by its age; it
+// may be deleted.
 package natsbroker
 
 import (
@@ -12,6 +33,7 @@ import (
 	"fmt"
 	"net/url"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -21,10 +43,11 @@ import (
 	"github.com/mooncore/mooncore/pubsub/internal/bus"
 	"github.com/mooncore/mooncore/pubsub/internal/gate"
 	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
 )
 
 var (
-	_ pubsub.Broker   = (*Broker)(nil)
+	_ pubsub.Log      = (*Broker)(nil)
 	_ pubsub.Reporter = (*Broker)(nil)
 )
 
@@ -43,13 +66,16 @@ const (
 // that are heard and answer within 3 s; while the servers are away it waits for them as long as its context does.
 type Broker struct {
 	id     string
+	opts   Options
 	nc     *nats.Conn
+	js     jetstream.JetStream
 	topics *bus.Topics
 	link   *bus.Link
 	peers  peers
 
 	flushed *bus.Batch // what was written has been handled by the server
 	synced  *bus.Batch // and is known to the other servers
+	logs    logs
 
 	inbox       chan *nats.Msg
 	reconnected chan struct{}
@@ -59,6 +85,7 @@ type Broker struct {
 
 	dropped   atomic.Uint64
 	clustered atomic.Bool // the server is one of several
+	denied    atomic.Bool // the account may not publish what history needs
 
 	mu   sync.Mutex
 	subs map[string]*subscription
@@ -70,6 +97,36 @@ type subscription struct {
 	dropped int
 	since   time.Time        // when it was in force
 	flows   map[string]*flow // by broker
+	entry   pubsub.Position  // the last one
+}
+
+// Options are a Broker's options.
+type Options struct {
+	// URL is where the NATS servers are: one or more URLs, separated by commas. Required.
+	URL string
+
+	// Client brings credentials, TLS and handlers. The Broker has the last word on how to reconnect.
+	Client []nats.Option
+
+	// Replicas is how many servers keep a stream: 1, 3 or 5. Default 3 if the server is in a cluster, else 1.
+	Replicas int
+
+	// Memory keeps streams in the servers' memory. Default in files.
+	Memory bool
+
+	// MaxBytes bounds a stream: what is oldest in it is not kept, whichever channel's. Default 0: only the account's limit, at which
+	// Append fails.
+	MaxBytes int64
+}
+
+func (o *Options) validate() error {
+	switch {
+	case o.Replicas != 0 && o.Replicas != 1 && o.Replicas != 3 && o.Replicas != 5:
+		return errors.New("Replicas: it must be 1, 3 or 5")
+	case o.MaxBytes < 0:
+		return errors.New("MaxBytes: it must not be negative")
+	}
+	return checkURL(o.URL)
 }
 
 // Connect connects to one of the servers of url, which are separated by commas. It fails if none answers, or if the account
@@ -77,13 +134,19 @@ type subscription struct {
 // whatever opts say. Opts bring credentials, TLS and handlers; those for disconnects, reconnects, errors and the end are called
 // as well as the Broker's own.
 func Connect(url string, opts ...nats.Option) (*Broker, error) {
-	if err := checkURL(url); err != nil {
+	return New(Options{URL: url, Client: opts})
+}
+
+// New is Connect with all options.
+func New(o Options) (*Broker, error) {
+	if err := o.validate(); err != nil {
 		return nil, fmt.Errorf("natsbroker: %w", err)
 	}
 	b := &Broker{
-		id: rand.Text(), link: bus.NewLink(),
+		id: rand.Text(), opts: o, link: bus.NewLink(),
 		inbox: make(chan *nats.Msg, inboxSize), reconnected: make(chan struct{}, 1), done: make(chan struct{}), ended: make(chan struct{}),
 		subs: make(map[string]*subscription),
+		logs: logs{streams: make(map[pubsub.Keep]*stream), topics: make(map[string]*logTopic)},
 	}
 	b.topics = bus.NewTopics(b.open, b.shut)
 	b.flushed = bus.NewBatch(func() error {
@@ -94,11 +157,14 @@ func Connect(url string, opts ...nats.Option) (*Broker, error) {
 	})
 	b.synced = bus.NewBatch(b.sync)
 	b.peers.init(b.id)
-	nc, err := nats.Connect(url, append(slices.Clip(opts), b.options)...)
-	if err != nil {
+	var err error
+	if b.nc, err = nats.Connect(o.URL, append(slices.Clip(o.Client), b.options)...); err != nil {
 		return nil, fmt.Errorf("natsbroker: %w", err)
 	}
-	b.nc = nc
+	if b.js, err = jetstream.New(b.nc); err != nil { // it asks nothing
+		b.nc.Close()
+		return nil, fmt.Errorf("natsbroker: %w", err)
+	}
 	b.wg.Go(b.dispatch)
 	if err := b.start(); err != nil {
 		_ = b.Close() // returns nil
@@ -132,6 +198,9 @@ func (b *Broker) options(o *nats.Options) error {
 	o.NoEcho = false
 	o.FlusherTimeout = writeTime
 	o.PingInterval, o.MaxPingsOut = silence, 1 // the probe finds a dead connection first
+	if o.InboxPrefix == "" {
+		o.InboxPrefix = inboxSubject
+	}
 
 	disconnected, reconnected, failed, closed := o.DisconnectedErrCB, o.ReconnectedCB, o.AsyncErrorCB, o.ClosedCB
 	o.DisconnectedErrCB = func(nc *nats.Conn, err error) {
@@ -141,6 +210,7 @@ func (b *Broker) options(o *nats.Options) error {
 		}
 	}
 	o.ReconnectedCB = func(nc *nats.Conn) {
+		b.denied.Store(false)
 		select {
 		case b.reconnected <- struct{}{}:
 		default:
@@ -152,6 +222,8 @@ func (b *Broker) options(o *nats.Options) error {
 	o.AsyncErrorCB = func(nc *nats.Conn, sub *nats.Subscription, err error) {
 		if sub != nil {
 			b.failed(sub)
+		} else if errors.Is(err, nats.ErrPermissionViolation) {
+			b.denied.Store(true) // of what history needs; Connect has tried the rest
 		}
 		if failed != nil {
 			failed(nc, sub, err)
@@ -397,6 +469,10 @@ func (b *Broker) dispatch() {
 }
 
 func (b *Broker) handle(m *nats.Msg) {
+	if m.Reply == "" {
+		b.handleEntry(m)
+		return
+	}
 	from, numbers, isTail := strings.Cut(m.Reply, tailSuffix)
 	from, lost := strings.CutSuffix(from, lostSuffix)
 	if b.peers.stale(from) {
@@ -420,6 +496,33 @@ func (b *Broker) handle(m *nats.Msg) {
 		b.topics.Lost(m.Subject)
 	case !isTail:
 		b.topics.Deliver(m.Subject, m.Data)
+	}
+}
+
+// handleEntry handles what a stream republished. A new leader may do so again, and late.
+func (b *Broker) handleEntry(m *nats.Msg) {
+	r, entry, ok := decode(m.Data)
+	if !ok {
+		return // from something that is no broker
+	}
+	var err error
+	if r.seq, err = strconv.ParseUint(m.Header.Get(jetstream.SequenceHeader), 10, 64); err != nil {
+		return
+	}
+	stem := strings.TrimSuffix(m.Header.Get(jetstream.SubjectHeader), r.Epoch)
+	b.logs.came(stem, r)
+	if entry == nil {
+		return
+	}
+	b.mu.Lock()
+	s := b.subs[m.Subject]
+	ours := s != nil && s.Subscription == m.Sub && (s.entry.Epoch != r.Epoch || s.entry.Offset < r.Offset)
+	if ours {
+		s.entry = r.Position
+	}
+	b.mu.Unlock()
+	if ours {
+		b.topics.Deliver(m.Subject, entry)
 	}
 }
 
@@ -482,6 +585,7 @@ func (b *Broker) Close() error {
 		b.flushed.Wait()
 		b.topics.Wait()
 		b.synced.Wait()
+		b.logs.close()
 		<-b.ended
 	}
 	return nil

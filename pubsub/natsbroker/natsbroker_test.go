@@ -1,15 +1,20 @@
 package natsbroker
 
 import (
+	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
+	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/mooncore/mooncore/internal/leaktest"
+	"github.com/mooncore/mooncore/pubsub"
 	"github.com/mooncore/mooncore/pubsub/internal/bus"
 	"github.com/nats-io/nats.go"
 )
@@ -39,6 +44,102 @@ func FuzzSubject(f *testing.F) {
 	})
 }
 
+// FuzzDecode has the bytes of a stream's message: what decode takes, encode writes.
+func FuzzDecode(f *testing.F) {
+	first := (*record)(nil).next([]byte("data"))
+	first.seq = 1 << 40
+	r := first
+	for range 20 {
+		r = r.next(nil)
+		r.seq = r.before[0] + 300
+	}
+	for _, seed := range []*record{first, r, first.marker()} {
+		f.Add(seed.encode())
+	}
+	f.Add([]byte{})
+	f.Add([]byte{1, 0x80})
+	f.Add([]byte{2, 5, 6})
+	f.Fuzz(func(t *testing.T, b []byte) {
+		r, entry, ok := decode(b)
+		if !ok {
+			return
+		}
+		again, entryAgain, ok := decode(r.encode())
+		if !ok || !reflect.DeepEqual(again, r) || !bytes.Equal(entryAgain, entry) {
+			t.Errorf("%x is %+v, and then %+v", b, r, again)
+		}
+		if len(r.before) > maxBefore || !slices.IsSortedFunc(r.before, func(a, b uint64) int { return cmp.Compare(b, a) }) {
+			t.Errorf("the numbers are %d", r.before)
+		}
+	})
+}
+
+// TestRecordsGoOn follows the numbers of messages that are behind each other.
+func TestRecordsGoOn(t *testing.T) {
+	var all []*record
+	var r *record
+	for i := range 40 {
+		r = r.next(nil)
+		r.seq = uint64(10 + 3*i)
+		all = append(all, r)
+		if r.Offset != uint64(i+1) || r.Epoch != all[0].Epoch || len(r.before) != min(i, maxBefore) {
+			t.Fatalf("record %d is %+v", i, r)
+		}
+		for j, seq := range r.before {
+			if want := all[i-1-j].seq; seq != want {
+				t.Errorf("record %d: number %d is %d, want %d", i, j, seq, want)
+			}
+		}
+	}
+	if n := r.spread(); n != 3 {
+		t.Errorf("they are %d from each other, want 3", n)
+	}
+	marker := (*record)(nil).marker()
+	marker.seq = 7
+	if n := marker.next(nil); n.Offset != 1 || n.Epoch != marker.Epoch || len(n.before) != 0 {
+		t.Errorf("behind a marker stands %+v", n)
+	}
+}
+
+func TestContradicts(t *testing.T) {
+	r := func(epoch string, offset, seq uint64) *record {
+		return &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: epoch, Offset: offset}}, seq: seq}
+	}
+	for _, tt := range []struct {
+		name     string
+		r, known *record
+		want     bool
+	}{
+		{"nothing is known", r("a", 3, 30), nil, false},
+		{"the same", r("a", 3, 30), r("a", 3, 30), false},
+		{"later", r("a", 5, 50), r("a", 3, 30), false},
+		{"another epoch", r("b", 1, 5), r("a", 3, 30), false},
+		{"earlier", r("a", 2, 20), r("a", 3, 30), true},
+		{"another message", r("a", 3, 29), r("a", 3, 30), true},
+		{"later, but not in the stream", r("a", 4, 29), r("a", 3, 30), true},
+		{"a marker, renewed", r("a", 0, 31), r("a", 0, 30), false},
+		{"a marker that was renewed", r("a", 0, 30), r("a", 0, 31), true},
+		{"a marker before messages", r("a", 0, 30), r("a", 1, 31), true},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if got := tt.r.contradicts(tt.known); got != tt.want {
+				t.Errorf("got %t, want %t", got, tt.want)
+			}
+		})
+	}
+}
+
+func TestOlder(t *testing.T) {
+	for _, tt := range []struct {
+		version string
+		want    bool
+	}{{"2.10.29", true}, {"1.99.0", true}, {"2.11.0", false}, {"2.15.2", false}, {"3.0.0", false}, {"2.11.0-RC.1", false}, {"", false}, {"dev", false}} {
+		if got := older(tt.version, 2, 11); got != tt.want {
+			t.Errorf("%q: older %t, want %t", tt.version, got, tt.want)
+		}
+	}
+}
+
 // TestSubjectsOfTuples has many random topics, most of them much alike.
 func TestSubjectsOfTuples(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
@@ -53,6 +154,24 @@ func TestSubjectsOfTuples(t *testing.T) {
 			t.Fatalf("%q and %q have the subject %q", old, topic, s)
 		}
 		topics[s] = topic
+	}
+}
+
+func TestNewRefuses(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		o    Options
+		want string
+	}{
+		{"no URL", Options{}, "natsbroker: url: number 1 is no URL of a server"},
+		{"two replicas", Options{URL: "127.0.0.1", Replicas: 2}, "natsbroker: Replicas: it must be 1, 3 or 5"},
+		{"a negative limit", Options{URL: "127.0.0.1", MaxBytes: -1}, "natsbroker: MaxBytes: it must not be negative"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if _, err := New(tt.o); err == nil || err.Error() != tt.want {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
 	}
 }
 
@@ -91,6 +210,8 @@ func TestBeats(t *testing.T) {
 		{"one missing on our server", nil, []beat{b(0, 1, "s1"), b(0, 3, "s1")}, false},
 		{"it was there before us", []beat{b(0, 17, "s2")}, []beat{b(0, 18, "s2")}, false},
 		{"it came after us, and was not heard at first", nil, []beat{b(0, 4, "s2")}, true},
+		{"it came after us, was not heard at first, and sent nothing", nil, []beat{{ID: "other", Seq: 4, Server: "s2", Idle: true}}, false},
+		{"one that sent nothing is missing", nil, []beat{b(0, 1, "s2"), {ID: "other", Seq: 3, Server: "s2", Idle: true}}, true},
 		{"another connection", nil, []beat{b(0, 1, "s2"), b(1, 1, "s2")}, false},
 		{"another connection, not heard at first", nil, []beat{b(0, 1, "s2"), b(1, 2, "s2")}, true},
 		{"an old one late", nil, []beat{b(1, 1, "s2"), b(0, 7, "s2"), b(1, 2, "s2")}, false},

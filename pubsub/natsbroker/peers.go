@@ -38,6 +38,7 @@ type beat struct {
 	Sent   int64  `json:"sent"`            // by the sender's clock, in nanoseconds since it started
 	Hello  bool   `json:"hello,omitempty"` // asks for an answer at once
 	Bye    bool   `json:"bye,omitempty"`
+	Idle   bool   `json:"idle,omitempty"` // the sender has published to no topic in this epoch
 	Lost   bool   `json:"lost,omitempty"` // messages of any topic may be missing
 }
 
@@ -65,6 +66,7 @@ type peers struct {
 	id         string
 	epoch, seq uint64 // of our messages, of our beats
 	from       string // the reply subject of our messages
+	busy       bool   // one was sent in this epoch
 	known      map[string]*peer
 	joining    bool      // between restart and joined
 	gap        time.Time // when a beat or a message was found missing; zero if none is
@@ -114,6 +116,7 @@ func (b *Broker) beat(m beat) error {
 	p.mu.Lock()
 	defer p.mu.Unlock() // beats go out in their order
 	m.ID, m.Server, m.Epoch, m.Seq, m.Sent = b.id, b.nc.ConnectedServerId(), p.epoch, p.seq+1, int64(time.Since(p.began))
+	m.Idle = !p.busy
 	data, err := json.Marshal(m)
 	if err == nil {
 		err = b.nc.Publish(peersSubject, data)
@@ -160,6 +163,7 @@ func sender(id string, epoch uint64) string {
 func (p *peers) current() (from string, epoch uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.busy = true
 	return p.from, p.epoch
 }
 
@@ -187,7 +191,8 @@ func (p *peers) stale(from string) bool {
 }
 
 // note keeps what a beat of another broker says. The first beat of an epoch is number 1; one that is missing matters when it
-// should have come from another server than ours.
+// should have come from another server than ours. A server that joins may reach ours some time after its first beat, which does not
+// matter either if nothing else was sent until then.
 func (p *peers) note(m beat, ours string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -206,7 +211,8 @@ func (p *peers) note(m beat, ours string) {
 			next = old.seq + 1
 		}
 	}
-	if m.Lost || sure && m.Seq != next && m.Server != ours {
+	came := old == nil && m.Idle
+	if m.Lost || sure && m.Seq != next && m.Server != ours && !came {
 		p.found()
 	}
 	p.known[m.ID] = &peer{server: m.Server, epoch: m.Epoch, seq: m.Seq, seen: time.Now()}
@@ -244,7 +250,7 @@ func (p *peers) restart() {
 	defer p.mu.Unlock()
 	p.epoch++
 	p.from = sender(p.id, p.epoch)
-	p.seq, p.gap, p.joining = 0, time.Time{}, true
+	p.seq, p.gap, p.joining, p.busy = 0, time.Time{}, true, false
 	for _, other := range p.known {
 		other.anew = true
 	}

@@ -35,7 +35,7 @@ func TestServer(t *testing.T) {
 
 // TestCluster runs the suite with a cluster of NATS servers, one for each broker in turn.
 func TestCluster(t *testing.T) {
-	c := newNATSCluster(t)
+	c := newNATSCluster(t, false)
 	pubsubtest.RunCluster(t, c.broker)
 }
 
@@ -51,19 +51,56 @@ func TestEmbedded(t *testing.T) {
 // A natsCluster is three NATS servers in processes of their own.
 type natsCluster struct {
 	servers []*faults.Process
+
+	mu      sync.Mutex
 	brokers []*natsbroker.Broker
 }
 
-func newNATSCluster(t *testing.T) *natsCluster {
+func newNATSCluster(t *testing.T, jetStream bool) *natsCluster {
 	var addrs, routes []string
 	for range 3 {
 		addrs, routes = append(addrs, freeport.Addr(t)), append(routes, freeport.Addr(t))
 	}
 	c := new(natsCluster)
 	for i := range addrs {
-		c.servers = append(c.servers, natsServer(t, serverConfig{addrs[i], routes[i], routes}))
+		conf := serverConfig{Addr: addrs[i], Cluster: routes[i], Routes: routes}
+		if jetStream {
+			conf.Dir = t.TempDir()
+		}
+		c.servers = append(c.servers, natsServer(t, conf))
+	}
+	if jetStream {
+		c.ready(t)
 	}
 	return c
+}
+
+// ready waits until JetStream has a leader.
+func (c *natsCluster) ready(t *testing.T) {
+	t.Helper()
+	js := admin(t, c.servers[0].Addr())
+	for deadline := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // real time: the servers'
+		_, err := js.AccountInfo(t.Context())
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// log makes a broker that keeps messages in memory, and prefers the next server in turn.
+func (c *natsCluster) log(t *testing.T) *natsbroker.Broker {
+	t.Helper()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	b, err := natsbroker.New(natsbroker.Options{URL: c.servers[len(c.brokers)%len(c.servers)].Addr(), Memory: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.brokers = append(c.brokers, b)
+	return b
 }
 
 // broker makes a broker that prefers the next server in turn.
@@ -139,7 +176,7 @@ func TestClusterFaults(t *testing.T) {
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
-			c, round := newNATSCluster(t), 0
+			c, round := newNATSCluster(t, false), 0
 			pubsubtest.RunFault(t, c.broker, faults.Rounds(t), pubsubtest.Fault{Begin: func(t *testing.T) func() {
 				round++
 				return tt.begin(t, c, c.servers[round%len(c.servers)])
@@ -313,6 +350,13 @@ func TestStartRefuses(t *testing.T) {
 		{"no secret", embedded.Options{Addr: ":6222"}, "embedded: Secret: it must have at least 16 bytes"},
 		{"a short secret", embedded.Options{Addr: "127.0.0.1:0", Secret: "canary"}, "embedded: Secret: it must have at least 16 bytes"},
 		{"a bad peer", embedded.Options{Addr: "127.0.0.1:0", Peers: []string{taken.Addr(), "x"}}, "embedded: Peers[1]: address x: missing port in address"},
+		{"history of two servers", embedded.Options{
+			Addr: "127.0.0.1:1", Peers: []string{"127.0.0.1:1", "127.0.0.1:2", "127.0.0.1:2"}, History: new(embedded.History),
+		}, "embedded: History: Peers must list all servers, at least 3"},
+		{"history without itself", embedded.Options{
+			Addr: ":6222", Peers: []string{"a:1", "b:1", "c:1"}, Secret: strings.Repeat("s", 16), History: new(embedded.History),
+		}, `embedded: History: Peers must list this server too, as ":6222"`},
+		{"a negative limit", embedded.Options{Addr: "127.0.0.1:0", History: &embedded.History{MaxBytes: -1}}, "embedded: History.MaxBytes: it must not be negative"},
 		{"an address in use", embedded.Options{Addr: taken.Addr()}, "address already in use"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

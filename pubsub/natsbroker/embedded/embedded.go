@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/netip"
 	"net/url"
+	"os"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -23,7 +24,7 @@ import (
 )
 
 var (
-	_ pubsub.Broker   = (*Broker)(nil)
+	_ pubsub.Log      = (*Broker)(nil)
 	_ pubsub.Reporter = (*Broker)(nil)
 )
 
@@ -55,6 +56,9 @@ type Options struct {
 	// ClientAuth and ClientCAs to demand certificates too. Default none.
 	TLS *tls.Config
 
+	// History makes the servers keep what [pubsub.Log] appends. Default none: Append and Read fail, unless other servers keep it.
+	History *History
+
 	// Logger gets the NATS server's warnings and errors. Default [slog.Default].
 	Logger *slog.Logger
 }
@@ -70,6 +74,11 @@ func (o *Options) options() (*server.Options, error) {
 	loopback := host == "localhost" || err == nil && ip.IsLoopback()
 	if len(o.Secret) < minSecret && (!loopback || o.Secret != "") {
 		return nil, fmt.Errorf("Secret: it must have at least %d bytes, unless Addr is on loopback and it is empty", minSecret)
+	}
+	if o.History != nil {
+		if err := o.History.validate(o.self(), o.Peers); err != nil {
+			return nil, err
+		}
 	}
 	opts := &server.Options{
 		// The NATS server joins no cluster without a listener for clients. Nobody else knows this one's password.
@@ -113,46 +122,73 @@ func splitAddr(addr string) (host string, port int, err error) {
 	return host, int(n), nil
 }
 
+// self is the address that other servers know this one by.
+func (o *Options) self() string {
+	if o.Advertise != "" {
+		return o.Advertise
+	}
+	return o.Addr
+}
+
 // A Broker is a [natsbroker.Broker] with the server that it is connected to.
 type Broker struct {
 	*natsbroker.Broker
 	server *server.Server
+	temp   string // a directory that ends with the Broker, or ""
 }
 
-// Start starts a server and joins it to its peers, for which it waits up to 2 s.
+// Start starts a server and joins it to its peers, for which it waits up to 2 s. With History it waits up to 10 s more until this
+// server has what the others keep, if most of them are there.
 //
 // A server without its peers goes on alone: it can't know whether they ended or can't be reached. When it meets them again, its
-// subscriptions are told that messages may be missing.
-func Start(o Options) (*Broker, error) {
+// subscriptions are told that messages may be missing. History stands still where less than half of the servers are.
+func Start(o Options) (_ *Broker, err error) {
 	opts, err := o.options()
 	if err != nil {
 		return nil, fmt.Errorf("embedded: %w", err)
 	}
-	ns, err := server.NewServer(opts)
-	if err != nil {
-		return nil, fmt.Errorf("embedded: %w", err)
+	b := new(Broker)
+	defer func() {
+		if err != nil {
+			b.stop()
+			err = fmt.Errorf("embedded: %w", err)
+		}
+	}()
+	if o.History != nil {
+		if b.temp, err = o.History.apply(opts, o.self()); err != nil {
+			return nil, err
+		}
+	}
+	if b.server, err = server.NewServer(opts); err != nil {
+		return nil, err
 	}
 	log := &logger{log: o.Logger}
 	if log.log == nil {
 		log.log = slog.Default()
 	}
-	ns.SetLoggerV2(log, false, false, false)
-	ns.Start()
-	stop := func() {
-		ns.Shutdown()
-		ns.WaitForShutdown()
+	b.server.SetLoggerV2(log, false, false, false)
+	b.server.Start()
+	if err := awaitReady(b.server, log); err != nil {
+		return nil, err
 	}
-	if err := awaitReady(ns, log); err != nil {
-		stop()
-		return nil, fmt.Errorf("embedded: %w", err)
+	awaitPeers(b.server, o)
+	if o.History != nil {
+		awaitHistory(b.server, o.Peers)
 	}
-	awaitPeers(ns, o)
-	nb, err := natsbroker.Connect("nats://embedded", nats.InProcessServer(ns), nats.UserInfo(opts.Username, opts.Password))
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("embedded: %w", err)
+	b.Broker, err = natsbroker.New(o.client(b.server, opts))
+	return b, err
+}
+
+// client says how the broker uses its server.
+func (o *Options) client(ns *server.Server, opts *server.Options) natsbroker.Options {
+	c := natsbroker.Options{
+		URL:    "nats://embedded",
+		Client: []nats.Option{nats.InProcessServer(ns), nats.UserInfo(opts.Username, opts.Password)},
 	}
-	return &Broker{nb, ns}, nil
+	if h := o.History; h != nil {
+		c.Memory, c.MaxBytes = h.Dir == "", h.maxBytes()
+	}
+	return c
 }
 
 func awaitReady(ns *server.Server, log *logger) error {
@@ -222,9 +258,18 @@ func (b *Broker) Servers() int { return servers(b.server) }
 // Close implements [pubsub.Broker]. It stops the server too.
 func (b *Broker) Close() error {
 	err := b.Broker.Close()
-	b.server.Shutdown()
-	b.server.WaitForShutdown()
+	b.stop()
 	return err
+}
+
+func (b *Broker) stop() {
+	if b.server != nil {
+		b.server.Shutdown()
+		b.server.WaitForShutdown()
+	}
+	if b.temp != "" {
+		_ = os.RemoveAll(b.temp) // what is left is the system's to clear
+	}
 }
 
 // A logger hands the NATS server's warnings and errors to a slog.Logger.

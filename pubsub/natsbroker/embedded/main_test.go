@@ -1,6 +1,7 @@
 package embedded_test
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net"
@@ -17,6 +18,7 @@ import (
 	"github.com/mooncore/mooncore/pubsub/natsbroker"
 	"github.com/mooncore/mooncore/pubsub/natsbroker/embedded"
 	"github.com/nats-io/nats-server/v2/server"
+	"github.com/nats-io/nats.go"
 )
 
 // serverEnv makes the test binary a NATS server: its value is a serverConfig.
@@ -25,6 +27,9 @@ const serverEnv = "EMBEDDED_TEST_NATS_SERVER"
 type serverConfig struct {
 	Addr, Cluster string // Cluster may be empty
 	Routes        []string
+	Dir           string   // where JetStream keeps its files; empty if it is off
+	Memory        int64    // how much it may keep there; default 256 MiB
+	Allow         []string // what a client may publish and subscribe; default all
 }
 
 func TestMain(m *testing.M) {
@@ -47,6 +52,15 @@ func serveNATS(text string) error {
 	}
 	opts := &server.Options{NoLog: true}
 	opts.Host, opts.Port = split(conf.Addr)
+	if conf.Dir != "" {
+		opts.ServerName, opts.JetStream, opts.StoreDir = conf.Addr, true, conf.Dir
+		opts.JetStreamMaxMemory, opts.JetStreamMaxStore = cmp.Or(conf.Memory, 256<<20), 256<<20
+	}
+	if conf.Allow != nil {
+		allow := &server.SubjectPermission{Allow: conf.Allow}
+		opts.Users = []*server.User{{Username: "test", Permissions: &server.Permissions{Publish: allow, Subscribe: &server.SubjectPermission{Allow: conf.Allow[:1]}}}}
+		opts.NoAuthUser = "test"
+	}
 	if conf.Cluster != "" {
 		opts.Cluster.Name = "test"
 		opts.Cluster.Host, opts.Cluster.Port = split(conf.Cluster)
@@ -83,11 +97,23 @@ func natsServerOn(t testing.TB, host *faults.Host, conf serverConfig) *faults.Pr
 	if err != nil {
 		t.Fatal(err)
 	}
-	return faults.Start(t, conf.Addr, func() *exec.Cmd {
+	p := faults.Start(t, conf.Addr, func() *exec.Cmd {
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), serverEnv+"="+string(text))
 		return host.On(cmd)
 	})
+	// A server with JetStream takes some time until it speaks, when somebody else may have accepted the connection that Start tried.
+	for deadline := time.Now().Add(20 * time.Second); conf.Dir != ""; time.Sleep(10 * time.Millisecond) { // real time: the server's
+		nc, err := nats.Connect(conf.Addr)
+		if err == nil {
+			nc.Close()
+			break
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+	return p
 }
 
 func connect(t testing.TB, url string) *natsbroker.Broker {

@@ -43,7 +43,8 @@ func TestClusterPartitionFaults(t *testing.T) {
 	}
 	c, round := new(natsCluster), 0
 	for i, port := range outside {
-		c.servers = append(c.servers, natsServerOn(t, port.Host, serverConfig{net.JoinHostPort(port.IP, clientPort), routes[i], routes}))
+		conf := serverConfig{Addr: net.JoinHostPort(port.IP, clientPort), Cluster: routes[i], Routes: routes}
+		c.servers = append(c.servers, natsServerOn(t, port.Host, conf))
 	}
 	pubsubtest.RunFault(t, c.broker, faults.Rounds(t), pubsubtest.Fault{Begin: func(t *testing.T) func() {
 		round++
