@@ -32,6 +32,7 @@ func BenchmarkLogDelivery(b *testing.B) {
 			defer to.Close()
 			came := make(chan struct{}, 1)
 			topics := subscribe(b, to, 1, func() { came <- struct{}{} })
+			defer reportCPU(b, redis.Addr())()
 			b.ReportAllocs()
 			for b.Loop() {
 				if err := tt.send(from, topics[0]); err != nil {
@@ -70,6 +71,7 @@ func BenchmarkLogThroughput(b *testing.B) {
 					next <- i % channels
 				}
 			}()
+			defer reportCPU(b, redis.Addr())()
 			throughput(b, &came, func() error {
 				_, err := from.Append(context.Background(), topics[<-next], data, keep)
 				return err
@@ -87,6 +89,7 @@ func BenchmarkLogRead(b *testing.B) {
 		topic, keep := fmt.Sprint(events), pubsub.Keep{Events: int(events), Age: time.Hour}
 		fill(b, l, []string{topic}, int(events), keep)
 		b.Run(topic, func(b *testing.B) {
+			defer reportCPU(b, redis.Addr())()
 			b.ReportAllocs()
 			for b.Loop() {
 				page, err := l.Read(context.Background(), topic, events-100, 1<<20, keep)
@@ -122,6 +125,20 @@ func BenchmarkLogMemory(b *testing.B) {
 			}
 		})
 	}
+}
+
+// reportCPU reports how much time Redis worked for each operation, which others on the machine do not change. It is to be called
+// before the first, and what it returns after the last.
+func reportCPU(b *testing.B, addr string) (end func()) {
+	do := admin(b, addr)
+	used := func() (seconds float64) {
+		for _, field := range []string{"used_cpu_user_main_thread", "used_cpu_sys_main_thread"} {
+			seconds += must(strconv.ParseFloat(info(b, do, field), 64))
+		}
+		return seconds
+	}
+	before := used()
+	return func() { b.ReportMetric((used()-before)*1e6/float64(b.N), "redis-µs/op") }
 }
 
 // fill appends a number of events of 200 bytes to each topic, with 64 goroutines.
