@@ -305,16 +305,39 @@ func TestLogFailback(t *testing.T) {
 	r.primary.Store(r.servers[0].Addr()) // but the broker has not heard of it
 	old := appendAll(t, b, "x", 4, 5)
 	r.follow(0, 1)
-	if _, err := b.Append(t.Context(), "x", nil, keep); err == nil || !strings.HasPrefix(err.Error(), "redisbroker: READONLY") {
-		t.Errorf("Append to a replica: error %v, want READONLY", err)
-	}
 	r.do[0]("CONFIG", "SET", "replica-read-only", "no")
-	if _, err := b.Append(t.Context(), "x", nil, keep); err == nil || !strings.HasPrefix(err.Error(), "redisbroker: READONLY") {
-		t.Errorf("Append to a replica that can be written: error %v, want READONLY", err)
+	if at, err := b.Append(t.Context(), "x", nil, keep); err == nil {
+		t.Errorf("appended to a replica, at %+v", at)
 	}
 	r.promote(0)
+	eventually(t, "nothing can be appended", func() bool { // it may have noticed
+		_, err := b.Append(t.Context(), "again", nil, keep)
+		return err == nil
+	})
 	if at := appendAll(t, b, "x", 1, 3); at.Epoch == old.Epoch {
 		t.Errorf("epoch %s goes on, whose offsets 4 and 5 are gone", at.Epoch)
+	}
+}
+
+// TestReplica has the primary become a replica without closing connections, as hosted ones do. Nobody else would get what is
+// published there.
+func TestReplica(t *testing.T) {
+	r := newReplicas(t)
+	b := switched(t, &r.primary)
+	r.promote(1) // whoever looks for the primary now finds this one
+	r.follow(0, 1)
+	reconnected(t, b)
+	if err := b.Publish(t.Context(), "x", nil); err != nil {
+		t.Errorf("Publish: %v", err)
+	}
+	for want := range 2 { // of the new primary there is a connection for subscriptions, and none of the old one
+		do := r.do[1-want]
+		if list := must(do("CLIENT", "LIST", "TYPE", "pubsub").ToString()); strings.Contains(list, "name=mooncore") != (want == 0) {
+			t.Errorf("server %d has the connections %q", 1-want, list)
+		}
+	}
+	if _, err := redisbroker.Connect("redis://" + r.servers[0].Addr()); err == nil || !strings.HasPrefix(err.Error(), "redisbroker: the server is a replica") {
+		t.Errorf("Connect to a replica: error %v", err)
 	}
 }
 
@@ -578,7 +601,7 @@ func TestLogAccount(t *testing.T) {
 	redis := redisServer(t)
 	do := admin(t, redis.Addr())
 	do("ACL", "SETUSER", "app", "on", ">secret", "resetchannels", "&mooncore:0:*", "~mooncore:0:log:*",
-		"+publish", "+subscribe", "+unsubscribe", "+ping", "+hello", "+eval", "+evalsha", "+info", "+time", "+lindex", "+llen", "+lrange",
+		"+publish", "+subscribe", "+unsubscribe", "+ping", "+hello", "+role", "+eval", "+evalsha", "+info", "+time", "+lindex", "+llen", "+lrange",
 		"+rpush", "+ltrim", "+lpop", "+unlink", "+pttl", "+pexpire")
 	b := connect(t, "app:secret@"+redis.Addr())
 	defer b.Close()

@@ -4,6 +4,9 @@
 // Redis Cluster, the nodes pass messages on at their own pace, so a subscription is not in force everywhere when Subscribe
 // returns: use a single server for this.
 //
+// A primary that became a replica is noticed within a second or two. What was published to it meanwhile, or while there were two
+// primaries, reaches only who was connected to it, and nobody is told.
+//
 // What is kept of a topic ([pubsub.Log]) is a list in Redis. A new epoch begins when that is gone, such as flushed or evicted, and
 // whenever the server may have less of it than was appended: after its restart, with whatever persistence, and on a replica that
 // becomes the primary. Redis also gives itself a new replication ID when its first replica comes, and an hour after the last one went; an
@@ -81,7 +84,7 @@ func Connect(url string) (*Broker, error) {
 //
 // Redis sends a message to the subscribers of all its databases. So that the ones of a cluster don't reach another one's that
 // uses another database, the number in SelectDB is part of the channels' names, "mooncore:<number>:". An account must be allowed
-// these, and the commands PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING and HELLO. For Append and Read it also needs the keys
+// these, and the commands PUBLISH, SUBSCRIBE, UNSUBSCRIBE, PING, HELLO and ROLE. For Append and Read it also needs the keys
 // "mooncore:<number>:log:*", and the commands EVAL, EVALSHA, INFO, TIME, LINDEX, LLEN, LRANGE, RPUSH, LPOP, LTRIM, UNLINK, PTTL and
 // PEXPIRE.
 func New(option rueidis.ClientOption) (*Broker, error) {
@@ -141,7 +144,10 @@ func (b *Broker) run(failed chan<- error) {
 	}
 }
 
-var errSilent = errors.New("a probe did not come back")
+var (
+	errSilent  = errors.New("a probe did not come back")
+	errReplica = errors.New("the server is a replica: what is published there reaches no other one")
+)
 
 // serve subscribes on a new connection and looks after it until it ends. It reports whether messages passed.
 func (b *Broker) serve() (up bool, err error) {
@@ -187,7 +193,10 @@ func (b *Broker) serve() (up bool, err error) {
 			if !up || b.link.Silent() > silence {
 				return up, errSilent
 			}
-			_ = b.sendProbe() // its loss is what it is for
+			// The loss of a probe is what it is for.
+			if err := b.sendProbe(); errors.Is(err, errReplica) {
+				return up, err
+			}
 		}
 	}
 }
@@ -236,12 +245,20 @@ func (b *Broker) drain() {
 	b.calls.Lock() // for ever
 }
 
-// sendProbe publishes a message to the broker itself, by another connection than the one that it should come by.
+// sendProbe publishes a message to the broker itself, by another connection than the one that it should come by. It also asks whether
+// the server is still the primary: one that becomes a replica may leave connections open.
 func (b *Broker) sendProbe() error {
 	ctx, cancel := context.WithTimeout(context.Background(), probeInterval)
 	defer cancel()
 	sent := strconv.FormatInt(int64(time.Since(b.began)), 10)
-	return b.client.Do(ctx, b.client.B().Publish().Channel(b.probe).Message(sent).Build()).Error()
+	results := b.client.DoMulti(ctx, b.client.B().Publish().Channel(b.probe).Message(sent).Build(), b.client.B().Role().Build())
+	// An account that must not ask gets no answer.
+	if role, err := results[1].ToArray(); err == nil && len(role) > 0 {
+		if name, err := role[0].ToString(); err == nil && name != "master" {
+			return errReplica
+		}
+	}
+	return results[0].Error()
 }
 
 func (b *Broker) returned(sent string) {
