@@ -2,6 +2,7 @@ package suite
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/mooncore/mooncore/bench/internal/load"
 )
@@ -10,19 +11,23 @@ import (
 type group struct {
 	name, what string
 	peers      []string
+	more       []string // peers with 100 channels only
 	needs      map[string]string
 	clients    bool // one for each channel
 }
 
-var redis = map[string]string{"redis-server": "redis-server"}
+var (
+	redis = map[string]string{"redis-server": "redis-server"}
+	flush = []string{"nats.go-flush"}
+)
 
 // cluster returns the scenarios between two servers: brokers alone on three engines, and whole servers with clients.
 func cluster() []Scenario {
 	var scenarios []Scenario
 	for _, g := range []group{
 		{name: "redis", what: "A broker on Redis", peers: []string{"mooncore", "centrifuge", "rueidis"}, needs: redis},
-		{name: "nats", what: "A broker on a NATS server", peers: []string{"mooncore", "nats.go", "nats.go-flush"}},
-		{name: "embedded", what: "A broker with NATS in the programs", peers: []string{"mooncore", "nats.go", "nats.go-flush"}},
+		{name: "nats", what: "A broker on a NATS server", peers: []string{"mooncore", "nats.go"}, more: flush},
+		{name: "embedded", what: "A broker with NATS in the programs", peers: []string{"mooncore", "nats.go"}, more: flush},
 		{
 			name: "servers", what: "A server and clients of the other",
 			peers: []string{"mooncore-redis", "centrifuge-redis", "mooncore-nats", "mooncore-embedded"}, needs: redis, clients: true,
@@ -35,32 +40,22 @@ func cluster() []Scenario {
 }
 
 func (g group) scenario(name, title string, channels int) Scenario {
-	return Scenario{
+	s := Scenario{
 		Name: "cluster-" + g.name + "-" + name, Title: g.what + ", " + title, Command: "cluster",
 		Peers: g.peers, Args: []string{"-group", g.name, fmt.Sprintf("-channels=%d", channels)}, Needs: g.needs,
 		Kind: "cluster",
 		Params: func(quick bool) any {
-			d := duration(quick) / 4
-			return load.Params{Channels: channels, Warmup: d / 4, Duration: d} // d twice
+			// Runs differ more than what is measured within one: many short ones say more.
+			d := duration(quick) * 3 / 20
+			return load.Params{Channels: channels, Warmup: d / 4, Duration: d}
 		},
 		Metrics: []string{"p50_us", "p99_us", "rate", "cpu_us", "user_us", "sys_us", "engine_us", "allocs", "alloc_bytes", "load_cpu"},
-		Charts:  charts(channels),
-		Slow:    g.slow(channels),
 	}
-}
-
-// slow is 2 where 10,000 clients connect.
-func (g group) slow(channels int) int {
-	if g.clients && channels == 10_000 {
-		return 2
+	switch {
+	case channels == 100:
+		s.Peers, s.Charts = slices.Concat(g.peers, g.more), []string{"p50_us", "rate"}
+	case channels == 10_000 && g.clients: // who take long to connect
+		s.Slow = 2
 	}
-	return 1
-}
-
-// charts are those of 100 channels only.
-func charts(channels int) []string {
-	if channels == 100 {
-		return []string{"p50_us", "rate"}
-	}
-	return nil
+	return s
 }
