@@ -290,6 +290,8 @@ func (p *presence) next(room *presenceRoom) (change presenceChange, ok bool) {
 
 // send sends a change to the servers that have members of the channel. It is told from an event by being an object.
 func (p *presence) send(ctx context.Context, key presenceKey, change presenceChange) error {
+	ctx, cancel := context.WithTimeout(ctx, siblingTime) // what the members here are to be told waits meanwhile
+	defer cancel()
 	body, err := json.Marshal(change)
 	if err != nil {
 		return err

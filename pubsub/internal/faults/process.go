@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"strconv"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -24,7 +25,26 @@ type Process struct {
 	make func() *exec.Cmd
 
 	cmd *exec.Cmd
-	out bytes.Buffer
+	out *output
+}
+
+// output is what a server wrote.
+type output struct {
+	mu sync.Mutex
+	bytes.Buffer
+}
+
+func (o *output) Write(p []byte) (int, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.Buffer.Write(p)
+}
+
+// Output is what the server has written since it was started.
+func (p *Process) Output() string {
+	p.out.mu.Lock()
+	defer p.out.mu.Unlock()
+	return p.out.Buffer.String()
 }
 
 // Start starts a server that listens on addr, and ends it with the test.
@@ -42,9 +62,9 @@ func (p *Process) Addr() string { return p.addr }
 // Restart starts the server, which must not run, and waits until it accepts connections.
 func (p *Process) Restart() {
 	p.t.Helper()
-	p.out.Reset()
+	p.out = new(output)
 	p.cmd = p.make()
-	p.cmd.Stdout, p.cmd.Stderr = &p.out, &p.out
+	p.cmd.Stdout, p.cmd.Stderr = p.out, p.out
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
 	}
@@ -57,7 +77,7 @@ func (p *Process) Restart() {
 		if time.Now().After(deadline) {
 			path := p.cmd.Path
 			p.Kill()
-			p.t.Fatalf("%s does not listen on %s:\n%s", path, p.addr, p.out.String())
+			p.t.Fatalf("%s does not listen on %s:\n%s", path, p.addr, p.Output())
 		}
 	}
 }

@@ -88,6 +88,11 @@ func newCluster(t *testing.T, places []Place) *cluster {
 		for _, client := range c.clients {
 			client.stop()
 		}
+		for i, node := range c.nodes {
+			if t.Failed() {
+				t.Logf("node %d, %s, wrote:\n%s", i, node.Addr(), node.Output())
+			}
+		}
 	})
 	for i := range c.nodes {
 		c.fill(i)
