@@ -21,11 +21,16 @@ type Fault struct {
 
 	// Away says that no broker reaches its servers between Begin and the end. The brokers must notice within 15 s.
 	Away bool
+
+	// Harmless says that nothing is lost and the servers are reached all the time, such as by a slow link. It lasts 12 s, and no
+	// broker may take it for more.
+	Harmless bool
 }
 
 const (
 	noticeTime   = 15 * time.Second       // for a broker to notice that its servers are away
 	recoverTime  = 30 * time.Second       // and to be back, once they are
+	harmlessTime = 12 * time.Second       // is longer than brokers wait for a sign of life
 	calmTime     = 200 * time.Millisecond // of publishing before, during and after a fault
 	mostLosses   = 4                      // how often a subscription may be told of one fault
 	faultServers = 3
@@ -99,9 +104,13 @@ func faultRound(t *testing.T, by sender, brokers []pubsub.Broker, fault Fault) {
 	w.start(t)
 	time.Sleep(calmTime)
 	awaitJoins(t, w)
+	before := states(brokers)
 	end := fault.Begin(t)
-	if fault.Away {
+	switch {
+	case fault.Away:
 		awaitAway(t, by, brokers)
+	case fault.Harmless:
+		time.Sleep(harmlessTime)
 	}
 	time.Sleep(calmTime)
 	end()
@@ -118,6 +127,33 @@ func faultRound(t *testing.T, by sender, brokers []pubsub.Broker, fault Fault) {
 		t.Error(err)
 	}
 	by.audit(t, w)
+	if fault.Harmless {
+		w.unharmed(t, before)
+	}
+}
+
+// states has for each broker whether it is away, and since when.
+func states(brokers []pubsub.Broker) (list []pubsub.Stats) {
+	for _, b := range brokers {
+		list = append(list, stats(b))
+	}
+	return list
+}
+
+// unharmed checks that no loss was told, and no broker was away.
+func (w *workload) unharmed(t *testing.T, before []pubsub.Stats) {
+	for i, now := range states(w.brokers) {
+		if now != before[i] {
+			t.Errorf("server %d reports %+v, want %+v as before", i, now, before[i])
+		}
+	}
+	for _, l := range w.ledgers {
+		l.mu.Lock()
+		if len(l.losses) > 0 {
+			t.Errorf("%s: told %d times that messages may be missing, but none is", l.name, len(l.losses))
+		}
+		l.mu.Unlock()
+	}
 }
 
 // awaitAway waits until all brokers have noticed, and tries what they do then.

@@ -39,7 +39,6 @@ var harms = []struct {
 	{"KillSubscribers", nil, false, func(s stand) func() { s.command("CLIENT KILL TYPE pubsub"); return nothing }},
 	{"Hang", nil, true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
 	{"Cut", nil, false, func(s stand) func() { s.proxy.Cut(); return nothing }},
-	{"Slow", nil, false, func(s stand) func() { s.proxy.Delay(20 * time.Millisecond); return s.proxy.Pass }},
 }
 
 // harm runs a test for each of them.
@@ -117,6 +116,17 @@ func TestLogFailoverFaults(t *testing.T) {
 }
 
 const lag = 100 * time.Millisecond
+
+// TestSlowFaults slows the way to a Redis server: nothing is lost.
+func TestSlowFaults(t *testing.T) {
+	t.Parallel()
+	link := faults.NewSlowLink(t, redisServer(t).Addr())
+	newBroker := func(t *testing.T) pubsub.Broker { return connect(t, link.Addr()) }
+	pubsubtest.RunFault(t, newBroker, faults.Rounds(t), pubsubtest.Fault{Harmless: true, Begin: func(*testing.T) func() {
+		link.Slow()
+		return link.Fast
+	}})
+}
 
 // command runs a command on the server, past the proxy.
 func (s stand) command(line string) {

@@ -1,6 +1,6 @@
 //go:build unix
 
-// Package faults harms what brokers stand on: it kills, stops and freezes server processes, and cuts and slows connections.
+// Package faults harms what brokers stand on: it kills, stops and freezes server processes, cuts networks, and holds, cuts and slows connections.
 package faults
 
 import (

@@ -6,10 +6,9 @@ import (
 	"net"
 	"sync"
 	"testing"
-	"time"
 )
 
-// A Proxy passes TCP connections on to a server, as well as it is told to.
+// A Proxy passes TCP connections on to a server, unless it is told not to.
 type Proxy struct {
 	target   string
 	listener net.Listener
@@ -19,7 +18,6 @@ type Proxy struct {
 	changed *sync.Cond
 	closed  bool
 	blocked bool
-	delay   time.Duration
 	conns   map[net.Conn]bool
 }
 
@@ -51,11 +49,8 @@ func (p *Proxy) Addr() string { return p.listener.Addr().String() }
 // Block holds all bytes, in both directions, as a network does that loses its way: nobody is told.
 func (p *Proxy) Block() { p.set(func() { p.blocked = true }) }
 
-// Delay holds each piece of up to 4 KiB for a time: a slow link.
-func (p *Proxy) Delay(d time.Duration) { p.set(func() { p.delay = d }) }
-
-// Pass undoes Block and Delay. What was held goes on.
-func (p *Proxy) Pass() { p.set(func() { p.blocked, p.delay = false, 0 }) }
+// Pass undoes Block. What was held goes on.
+func (p *Proxy) Pass() { p.set(func() { p.blocked = false }) }
 
 // Cut closes all connections.
 func (p *Proxy) Cut() {
@@ -133,10 +128,8 @@ func (p *Proxy) copy(dst, src net.Conn) {
 
 func (p *Proxy) wait() {
 	p.mu.Lock()
-	delay := p.delay
+	defer p.mu.Unlock()
 	for p.blocked && !p.closed {
 		p.changed.Wait()
 	}
-	p.mu.Unlock()
-	time.Sleep(delay)
 }

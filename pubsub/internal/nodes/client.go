@@ -22,6 +22,7 @@ const (
 	room       = "room"
 	dialTime   = 3 * time.Second
 	redialTime = 50 * time.Millisecond
+	tellTime   = 3 * time.Second // for a change to be told
 )
 
 // A client is in the room until it is stopped: it comes back whenever its connection ends. It keeps a set of who is there, as
@@ -33,14 +34,19 @@ type client struct {
 	done   chan struct{}
 
 	mu      sync.Mutex
-	addr    string // of the node that it connects to next
-	close   func() // ends the present connection
-	up      bool   // it has joined, and knows who is there
-	gaps    int    // connections that ended
-	err     error  // of the last one
+	addr    string    // of the node that it connects to next
+	close   func()    // ends the present connection
+	up      bool      // it has joined, and knows who is there
+	gap     time.Time // when a connection last ended
+	err     error     // of the last one
 	members map[string]bool
 	left    map[string]int // how often it was told that a user left
+	since   time.Time      // counted from then on
 }
+
+// steady reports whether the client has been connected since the count began, and shortly before: that it was not may still be told
+// then. mu is held.
+func (c *client) steady() bool { return c.up && c.since.Sub(c.gap) > tellTime }
 
 func newClient(ctx context.Context, user string, home int, addr string) *client {
 	ctx, cancel := context.WithCancel(ctx)
@@ -52,7 +58,7 @@ func newClient(ctx context.Context, user string, home int, addr string) *client 
 			c.mu.Lock()
 			c.err = err
 			if c.up {
-				c.gaps++
+				c.gap = time.Now()
 			}
 			c.up = false
 			c.mu.Unlock()
@@ -83,7 +89,7 @@ func (c *client) move(addr string) {
 func (c *client) reset() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.gaps = 0
+	c.since = time.Now()
 	clear(c.left)
 }
 

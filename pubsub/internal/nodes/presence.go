@@ -205,7 +205,7 @@ func (c *cluster) audit(victims []*client, least, most int) {
 	var steady []*client
 	for _, client := range c.clients {
 		client.mu.Lock()
-		if client.gaps == 0 && client.up && !slices.Contains(victims, client) {
+		if client.steady() && !slices.Contains(victims, client) {
 			steady = append(steady, client)
 			stayed[client.user] = true
 		}

@@ -150,7 +150,6 @@ func TestServerFaults(t *testing.T) {
 		{"Freeze", true, func(s stand) func() { s.nats.Freeze(); return s.nats.Thaw }},
 		{"Hang", true, func(s stand) func() { s.proxy.Block(); return s.proxy.Pass }},
 		{"Cut", false, func(s stand) func() { s.proxy.Cut(); return nothing }},
-		{"Slow", false, func(s stand) func() { s.proxy.Delay(20 * time.Millisecond); return s.proxy.Pass }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
@@ -162,6 +161,17 @@ func TestServerFaults(t *testing.T) {
 			})
 		})
 	}
+}
+
+// TestSlowFaults slows the way to the server: nothing is lost.
+func TestSlowFaults(t *testing.T) {
+	t.Parallel()
+	link := faults.NewSlowLink(t, natsServer(t, serverConfig{Addr: freeport.Addr(t)}).Addr())
+	newBroker := func(t *testing.T) pubsub.Broker { return connect(t, link.Addr()) }
+	pubsubtest.RunFault(t, newBroker, faults.Rounds(t), pubsubtest.Fault{Harmless: true, Begin: func(*testing.T) func() {
+		link.Slow()
+		return link.Fast
+	}})
 }
 
 // TestClusterFaults harms one NATS server of three: its brokers go to the others.
