@@ -191,12 +191,15 @@ func (f *feed) fetch(ctx context.Context, since pubsub.Position) (why reason, ag
 			return reasonEpoch, true
 		}
 		for _, e := range page.Entries {
-			if e.Offset > next {
-				return f.hopeless(e.Offset-1, reasonTrimmed), false
+			switch {
+			case e.Offset < next: // not asked for
+				continue
+			case e.Offset > next:
+				return f.hopeless(since.Epoch, e.Offset-1, reasonTrimmed), false
 			}
 			event := f.event(e)
 			if size += event.cost(); size > f.history.budget {
-				return f.hopeless(since.Offset+1, reasonTooLarge), false
+				return f.hopeless(since.Epoch, since.Offset+1, reasonTooLarge), false
 			}
 			found = append(found, event)
 			next++
@@ -220,10 +223,13 @@ func (f *feed) settled(since pubsub.Position) bool {
 	return since.Epoch != f.at.Epoch || since.Offset >= f.from || since.Offset < f.floor
 }
 
-func (f *feed) hopeless(floor uint64, why reason) reason {
+// hopeless is raise for what was read of an epoch.
+func (f *feed) hopeless(epoch string, floor uint64, why reason) reason {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.raise(floor, why)
+	if epoch == f.at.Epoch {
+		f.raise(floor, why)
+	}
 	return why
 }
 
