@@ -96,14 +96,14 @@ func (s socket) command(data []byte) bool {
 	start := time.Now()
 	name, _ := strictjson.Unquote(parts[0])
 	arg, isString := strictjson.Unquote(parts[1])
-	ok := false
 	var since *pubsub.Position
 	if len(parts) == 3 {
-		if since, ok = parseSince(parts[2]); !ok || name != "join" {
+		var valid bool
+		if since, valid = parseSince(parts[2]); !valid || name != "join" {
 			return false
 		}
-		ok = false
 	}
+	ok := false
 	switch name {
 	case "jwt":
 		ok = s.jwt(arg)
