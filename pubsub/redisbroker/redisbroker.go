@@ -151,10 +151,10 @@ var (
 
 // serve subscribes on a new connection and looks after it until it ends. It reports whether messages passed.
 func (b *Broker) serve() (up bool, err error) {
-	defer b.dialed.cut() // a server that doesn't answer would hold back what waits for it
 	session, release := b.client.Dedicate()
 	defer release()
 	defer session.Close()
+	defer b.dialed.cut() // first: a server that doesn't answer would hold back Close, and what waits for it
 	probed := make(chan struct{}, 1)
 	ended := session.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) {
 		if m.Channel == b.probe {
