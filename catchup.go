@@ -11,7 +11,7 @@ type catchUp struct {
 	feed   *feed
 	until  time.Time
 	pause  time.Duration
-	budget int // of what may be delivered at once
+	budget int // of what may be delivered without a pause
 
 	epoch string    // that the log has, and the feed has not
 	since time.Time // when it was seen first
@@ -66,6 +66,7 @@ func (c *catchUp) sleep() {
 	f.unlock()
 	pause(f.ctx, c.pause)
 	c.pause = min(2*c.pause, longPause)
+	c.budget = f.history.budget // the clients had time to read
 	f.mu.Lock()
 }
 
