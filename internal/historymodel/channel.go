@@ -156,9 +156,13 @@ func (ch *channel) epoch(name string) (*epoch, error) {
 	return ch.current(), nil
 }
 
-// mayRenew reports whether the log may have forgotten the channel: nothing is kept of it, and nobody asked for a minute.
+// mayRenew reports whether the log may have begun a new epoch: nothing is kept any more, or nothing ever was and nobody asked for a minute.
 func (ch *channel) mayRenew() bool {
-	return ch.members == 0 && time.Since(ch.used) > time.Minute && ch.gone(ch.current()) >= ch.current().top
+	e := ch.current()
+	if e.top == 0 {
+		return ch.members == 0 && time.Since(ch.used) > time.Minute
+	}
+	return ch.gone(e) >= e.top
 }
 
 // reset notes that the log forgets the channel now. What is being published then may go into the new epoch.
@@ -293,7 +297,7 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 	}
 	gone := ch.gone(e)
 	steady := len(ch.epochs) == 1 || e == ch.current() && q.epoch == e && e.from.Before(q.at.Add(-settle))
-	demanded = steady && !x.any() && q.since.Epoch == e.name && q.since.Offset <= q.top && q.since.Offset >= gone &&
+	demanded = steady && !x.any() && !ch.mayRenew() && q.since.Epoch == e.name && q.since.Offset <= q.top && q.since.Offset >= gone &&
 		ch.cost(e, q.since.Offset) < ch.budget
 	switch {
 	case a.Recovered:
@@ -304,22 +308,22 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 	case demanded:
 		return fault("it can be recovered: the top is %d to %d, what is gone ends at %d", q.top, e.started, gone)
 	}
-	true := false
+	so := false
 	// While what it reads is old, a server finds out late that there is no hope.
 	hopeless := q.since.Epoch == e.name && (q.since.Offset < gone || ch.cost(e, q.since.Offset) >= ch.budget)
 	switch a.Reason {
 	case "epoch":
-		true = q.since.Epoch != e.name
+		so = q.since.Epoch != e.name
 	case "ahead":
-		true = q.since.Epoch == e.name && (q.since.Offset > q.top || x.lag || x.late && hopeless)
+		so = q.since.Epoch == e.name && (q.since.Offset > q.top || x.lag || x.late && hopeless)
 	case "trimmed":
-		true = q.since.Epoch == e.name && q.since.Offset < gone
+		so = q.since.Epoch == e.name && q.since.Offset < gone
 	case "too_large":
-		true = q.since.Epoch == e.name && ch.cost(e, q.since.Offset) >= ch.budget
+		so = q.since.Epoch == e.name && ch.cost(e, q.since.Offset) >= ch.budget
 	case "unavailable":
-		true = x.unavailable || x.lag || x.late && hopeless
+		so = x.unavailable || x.lag || x.late && hopeless
 	}
-	if !true {
+	if !so {
 		return fault("that is not so: the epoch is %s, the top is %d to %d, what is gone ends at %d", e.name, q.top, e.started, gone)
 	}
 	return false, nil

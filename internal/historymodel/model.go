@@ -74,7 +74,7 @@ const (
 	clientCount = 150
 	writerCount = 10
 	sendBytes   = 64 << 10
-	secondBoss  = "boss" // a role that no client has
+	bossRole    = "boss" // that no client has
 )
 
 // A world is a run.
@@ -408,11 +408,11 @@ func (l *listener) Close() error   { l.once.Do(func() { close(l.closed) }); retu
 func (l *listener) Addr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 80} }
 
 func (n *node) config() mooncore.Config {
-	router := mooncore.Router{Roles: []string{secondBoss}}
+	router := mooncore.Router{Roles: []string{bossRole}}
 	for _, kind := range kinds {
 		ch := mooncore.Channel{Name: kind.name + "*", Allow: mooncore.Authenticated, History: mooncore.History{Events: kind.events, Age: kind.age}}
 		if kind.name == "closed" {
-			ch.Allow = mooncore.Roles(secondBoss)
+			ch.Allow = mooncore.Roles(bossRole)
 		}
 		router.Channels = append(router.Channels, ch)
 	}
