@@ -3,6 +3,7 @@ package historymodel
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 
@@ -137,9 +138,9 @@ func (ch *channel) placeIn(e *epoch, number uint32, offset uint64) error {
 
 // epoch returns the epoch of a name, which may be a new one.
 func (ch *channel) epoch(name string) (*epoch, error) {
-	for i := len(ch.epochs) - 1; i >= 0; i-- {
-		if ch.epochs[i].name == name {
-			return ch.epochs[i], nil
+	for _, e := range slices.Backward(ch.epochs) {
+		if e.name == name {
+			return e, nil
 		}
 	}
 	switch e := ch.current(); {
@@ -368,8 +369,8 @@ func (ch *channel) String() string {
 func (ch *channel) newer(name, than string) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	for i := len(ch.epochs) - 1; i >= 0; i-- {
-		switch ch.epochs[i].name {
+	for _, e := range slices.Backward(ch.epochs) {
+		switch e.name {
 		case than:
 			return false
 		case name:

@@ -2,6 +2,7 @@ package pubsubtest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"testing"
 	"time"
@@ -76,7 +77,7 @@ func readTo(t *testing.T, l pubsub.Log, topic string, last pubsub.Position) (all
 			all = append(all, page.Entries...)
 		}
 	}
-	return nil, fmt.Errorf("%+v was appended last, but Read says %+v, error %v", last, page.Top, err)
+	return nil, errors.Join(fmt.Errorf("%+v was appended last, but Read says %+v", last, page.Top), err)
 }
 
 // auditLog compares what was accepted, what came and what is kept of a topic, the last by servers.
