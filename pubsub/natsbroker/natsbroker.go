@@ -87,6 +87,8 @@ type Broker struct {
 	clustered atomic.Bool // the server is one of several
 	denied    atomic.Bool // the account may not publish what history needs
 
+	counting sync.RWMutex // a message is sent and counted together, as tails see it
+
 	mu   sync.Mutex
 	subs map[string]*subscription
 }
@@ -390,12 +392,14 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 	}
 	name := subject(topic)
 	before := b.nc.Stats().Reconnects
+	b.counting.RLock()
 	from, epoch := b.peers.current()
 	err := b.nc.PublishRequest(name, from, data)
+	if err == nil && b.peers.elsewhere.Load() > 0 {
+		b.peers.published(name)
+	}
+	b.counting.RUnlock()
 	if err == nil {
-		if b.peers.elsewhere.Load() > 0 {
-			b.peers.published(name)
-		}
 		err = b.flushed.Do(ctx)
 	}
 	_, now := b.peers.current()

@@ -68,8 +68,11 @@ func (p *peers) tails() (tails []tail, from string) {
 	return tails, p.from
 }
 
-// sendTails tells the subscribers what they should have got.
+// sendTails tells the subscribers what they should have got. A message that goes out meanwhile must not be on one side of its tail and
+// counted on the other.
 func (b *Broker) sendTails() {
+	b.counting.Lock()
+	defer b.counting.Unlock()
 	tails, from := b.peers.tails()
 	for _, t := range tails {
 		reply := fmt.Sprintf("%s%s%d.%d.%d", from, tailSuffix, t.run, t.count, t.age.Milliseconds())

@@ -306,6 +306,40 @@ func TestDropped(t *testing.T) {
 	}
 }
 
+// TestBusyTopic has many publish to a topic at the same time, while the topic's subscriber on another server is told how much that was:
+// that must not look as if something was lost.
+func TestBusyTopic(t *testing.T) {
+	there := start(t, embedded.Options{Addr: "127.0.0.1:0"})
+	defer there.Close()
+	here := start(t, embedded.Options{Addr: "127.0.0.1:0", Peers: []string{there.Addr()}})
+	defer here.Close()
+	var came, losses atomic.Int64
+	unsubscribe, err := here.Subscribe(t.Context(), "x", func([]byte) { came.Add(1) }, func() { losses.Add(1) })
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unsubscribe()
+	var sent atomic.Int64
+	var wg sync.WaitGroup
+	end := time.Now().Add(3 * time.Second) // a tail is sent each second
+	for range 64 {
+		wg.Go(func() {
+			for time.Now().Before(end) {
+				if err := there.Publish(t.Context(), "x", nil); err != nil {
+					t.Error(err)
+					return
+				}
+				sent.Add(1)
+			}
+		})
+	}
+	wg.Wait()
+	time.Sleep(3500 * time.Millisecond) // real time: a loss is told two seconds after it was found
+	if came.Load() != sent.Load() || losses.Load() > 0 {
+		t.Errorf("%d of %d came, %d losses", came.Load(), sent.Load(), losses.Load())
+	}
+}
+
 // TestPeersThatOnlyBeat has two brokers on another server that beat and answer nothing: Subscribe goes on without them.
 func TestPeersThatOnlyBeat(t *testing.T) {
 	server := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
