@@ -299,23 +299,22 @@ func (c *Conn) hold(ctx context.Context, tenant string, ch registry.Channel) boo
 	if s.hub == nil && !kept || ch == pendingChannel {
 		return true
 	}
-	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
+	wait, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
 	topic := channelTopic(c.pool.name, tenant, ch)
 	var err error
 	if s.hub != nil {
-		err = s.hub.Hold(ctx, topic)
+		err = s.hub.Hold(wait, topic)
 	}
 	if err == nil && kept {
-		if err = s.history.hold(ctx, c.pool, tenant, ch, keep); err != nil && s.hub != nil {
+		if err = s.history.hold(wait, c.pool, tenant, ch, keep); err != nil && s.hub != nil {
 			s.hub.Release(topic)
 		}
 	}
-	if err != nil {
+	if err != nil && ctx.Err() == nil { // else the connection ended, or the server stops
 		s.log.Error("broker: subscribe failed", "channel", ch.Name, "conn", c.id, "cause", err)
-		return false
 	}
-	return true
+	return err == nil
 }
 
 func (c *Conn) release(tenant string, channels ...registry.Channel) {

@@ -1,6 +1,7 @@
 package mooncore_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -140,6 +141,48 @@ func TestShutdownWaitsForPresence(t *testing.T) {
 		}
 		if got := lines.String(); strings.Contains(got, "presence") {
 			t.Errorf("logged %s", got)
+		}
+	})
+}
+
+// A muteBroker takes no subscription any more when it is told so, and does not say so either.
+type muteBroker struct {
+	*pubsub.Local
+	stuck atomic.Bool
+	asked chan struct{}
+}
+
+func (b *muteBroker) Subscribe(ctx context.Context, topic string, deliver func([]byte), lost func()) (func(), error) {
+	if !b.stuck.Load() {
+		return b.Local.Subscribe(ctx, topic, deliver, lost)
+	}
+	b.asked <- struct{}{}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// Who waits to join when the server stops is not refused: the connection closes, and the client joins elsewhere.
+func TestShutdownWhileJoining(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broker := &muteBroker{Local: pubsub.NewLocal(), asked: make(chan struct{}, 1)}
+		var log bytes.Buffer
+		cfg := withTokens()
+		cfg.Broker, cfg.DrainDelay, cfg.Logger = broker, -1, slog.New(slog.NewTextHandler(&log, nil))
+		srv, _ := serveInMemory(t, cfg)
+		conn := srv.dialAs(mooncore.Identity{User: "alice", Tenant: "t"})
+		broker.stuck.Store(true)
+		conn.send(`["join","main"]`)
+		<-broker.asked
+		stopped := make(chan error, 1)
+		go func() { stopped <- srv.stop() }()
+		if _, before := conn.expectClose(1012); len(before) > 0 {
+			t.Errorf("it got %q", before)
+		}
+		if err := <-stopped; err != nil {
+			t.Error(err)
+		}
+		if strings.Contains(log.String(), "level=ERROR") {
+			t.Errorf("the log:\n%s", &log)
 		}
 	})
 }

@@ -152,6 +152,9 @@ func (s socket) joinChannel(raw []byte, since *pubsub.Position) (ok bool) {
 	if answered {
 		return ok
 	}
+	if !ok && s.server.halted.Err() != nil {
+		return false // nobody is refused: the server stops, and closes the connection next
+	}
 	s.sendChannels(s.Channels())
 	switch {
 	case ok && since != nil: // it was in it already
