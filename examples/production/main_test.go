@@ -26,6 +26,7 @@ import (
 
 	"github.com/coder/websocket"
 	"github.com/coder/websocket/wsjson"
+	"github.com/mooncore/mooncore/examples/production/internal/redistest"
 	"github.com/mooncore/mooncore/internal/freeport"
 	"github.com/mooncore/mooncore/internal/leaktest"
 )
@@ -255,31 +256,7 @@ func TestMetricsAreOnTheInnerListenerAlone(t *testing.T) {
 }
 
 func TestEventsReachTheWindowsOfOtherServers(t *testing.T) {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		if os.Getenv("MOONCORE_TEST_REQUIRE") == "all" {
-			t.Fatalf("MOONCORE_TEST_REQUIRE=all, but there is no Redis: %v", err)
-		}
-		t.Skipf("no Redis to test with: %v", err)
-	}
-	addr := freeport.Addr(t)
-	_, port, _ := net.SplitHostPort(addr)
-	redis := exec.Command(path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--dir", t.TempDir())
-	if err := redis.Start(); err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { redis.Process.Kill(); redis.Wait() })
-	for end := time.Now().Add(20 * time.Second); ; time.Sleep(10 * time.Millisecond) { // real time: a process starts
-		c, err := net.Dial("tcp", addr)
-		if err == nil {
-			c.Close()
-			break
-		}
-		if time.Now().After(end) {
-			t.Fatalf("Redis does not listen: %v", err)
-		}
-	}
-	env := []string{"REDIS_URL=redis://" + addr, "JWT_PRIVATE_KEY=" + newKey(t)}
+	env := []string{"REDIS_URL=" + redistest.Start(t), "JWT_PRIVATE_KEY=" + newKey(t)}
 	here, there := serveProcess(t, env...), serveProcess(t, env...)
 	auth := http.Header{"Authorization": {"Bearer " + here.token(t, "ada")}, "Content-Type": {"application/json"}}
 

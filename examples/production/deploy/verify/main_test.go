@@ -18,6 +18,13 @@ const (
 )
 
 func TestMain(m *testing.M) {
+	if text := os.Getenv(nodeEnv); text != "" {
+		if err := runNode(text); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	dir, err := os.MkdirTemp("", "verify")
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
