@@ -25,10 +25,18 @@ type member struct {
 	client *http.Client
 	posts  int
 	ended  bool
+	at     *position // of the last event, where the room keeps events
 
 	mu         sync.Mutex
 	conn       *websocket.Conn // that has joined
 	unanswered []string        // posts
+}
+
+// A position is one in what a room keeps.
+type position struct {
+	Offset    uint64 `json:"offset"`
+	Epoch     string `json:"epoch"`
+	Recovered *bool  `json:"recovered,omitempty"` // in the answer to a join
 }
 
 // run keeps the member connected until ctx ends.
@@ -52,7 +60,11 @@ func (m *member) run(ctx context.Context, first chan struct{}) {
 
 // session is one connection, after another one if back says so. It returns how to come back, if so.
 func (m *member) session(ctx context.Context, back comeback, joined func()) (next comeback, ok bool) {
-	c, resp, err := websocket.Dial(ctx, m.r.base()+"/ws", &websocket.DialOptions{HTTPClient: m.client, HTTPHeader: m.header})
+	options := &websocket.DialOptions{HTTPClient: m.client, HTTPHeader: m.header}
+	if m.r.redis != "" {
+		options.Subprotocols = []string{"mooncore.v1.history"}
+	}
+	c, resp, err := websocket.Dial(ctx, m.r.base()+"/ws", options)
 	if err != nil {
 		if ctx.Err() == nil {
 			m.r.fail("%s does not connect: %v (%+v)", m.name, err, resp)
@@ -61,7 +73,11 @@ func (m *member) session(ctx context.Context, back comeback, joined func()) (nex
 	}
 	defer c.CloseNow()
 	s := &session{member: m, conn: c, seen: map[int]int{}}
-	s.send(ctx, `["join",%q]`, m.room)
+	if m.at == nil {
+		s.send(ctx, `["join",%q]`, m.room)
+	} else {
+		s.send(ctx, `["join",%q,{"since":{"offset":%d,"epoch":%q}}]`, m.room, m.at.Offset, m.at.Epoch)
+	}
 	for {
 		_, data, err := c.Read(ctx)
 		if err != nil {
@@ -174,9 +190,14 @@ func (s *session) receive(ctx context.Context, data []byte) (fault string) {
 		s.member.conn = s.conn
 		s.sendUnanswered(ctx)
 		s.mu.Unlock()
+	case `"joined"`:
+		return s.stands(frame[2])
 	case `"posted"`:
 		var event posted
 		_ = json.Unmarshal(frame[1], &event)
+		if len(frame) == 3 {
+			return s.sawKept(event, frame[2])
+		}
 		return s.saw(event)
 	case `"response"`:
 		return s.answered(frame)
@@ -194,6 +215,35 @@ func (s *session) saw(event posted) (fault string) {
 	if (known || event.Node > s.begun) && event.Seq != last+1 {
 		return fmt.Sprintf("on server %d, event %d of server %d came after %d", s.node, event.Seq, event.Node, last)
 	}
+	if strings.HasPrefix(event.ID, endPrefix) {
+		s.end()
+	}
+	return ""
+}
+
+// stands handles the answer to a join of a room that keeps events.
+func (s *session) stands(third []byte) (fault string) {
+	var to position
+	if err := json.Unmarshal(third, &to); err != nil || to.Recovered == nil {
+		return fmt.Sprintf("joined with %s", third)
+	}
+	switch {
+	case s.at == nil:
+		s.at = &to
+	case !*to.Recovered:
+		return fmt.Sprintf("what it missed after %d is lost: %s", s.at.Offset, third)
+	}
+	return ""
+}
+
+// sawKept handles an event of a room that keeps events: each comes once, across all connections.
+func (s *session) sawKept(event posted, third []byte) (fault string) {
+	s.r.events.Add(1)
+	var at position
+	if err := json.Unmarshal(third, &at); err != nil || s.at == nil || at.Epoch != s.at.Epoch || at.Offset != s.at.Offset+1 {
+		return fmt.Sprintf("event %s came after %+v", third, s.at)
+	}
+	s.at = &at
 	if strings.HasPrefix(event.ID, endPrefix) {
 		s.end()
 	}

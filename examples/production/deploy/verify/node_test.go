@@ -50,6 +50,9 @@ func runNode(text string) error {
 	}
 	cfg := (&posts{node: n.Number, records: records, seqs: map[string]int{}}).config()
 	cfg.Broker = broker
+	if n.Redis != "" {
+		cfg.Routers[0].Channels[0].History.Events = 1000
+	}
 	return mooncore.Run(cfg)
 }
 
