@@ -316,7 +316,7 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 	case "epoch":
 		so = q.since.Epoch != e.name
 	case "ahead":
-		so = q.since.Epoch == e.name && (q.since.Offset > q.top || x.lag || x.late && hopeless)
+		so = q.since.Epoch == e.name && (q.since.Offset > q.top || x.lag || x.unavailable || x.late && hopeless)
 	case "trimmed":
 		so = q.since.Epoch == e.name && q.since.Offset < gone
 	case "too_large":
