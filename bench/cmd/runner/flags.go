@@ -9,10 +9,11 @@ import (
 
 const usage = `Runner measures Mooncore beside other servers on this machine, over loopback.
 
-	go run ./bench/cmd/runner -quick            every target, in under ten minutes
-	go run ./bench/cmd/runner -quick -check     the same, and fails when a target is missed
-	go run ./bench/cmd/runner -only '^ws-echo'  these scenarios, with every server
-	go run ./bench/cmd/runner -list             what there is
+	go run ./bench/cmd/runner -quick                   every target of one server, in under five minutes
+	go run ./bench/cmd/runner -quick -check            the same, and fails when a target is missed
+	go run ./bench/cmd/runner -quick -only '^cluster'  every target between two servers
+	go run ./bench/cmd/runner -only '^ws-echo'         these scenarios, with every server
+	go run ./bench/cmd/runner -list                    what there is
 
 It builds the servers (bench/peers, a module of its own) and the load generator, and starts for each measurement a fresh
 server. Servers take turns: each round runs every server once. A table shows medians of the rounds, and in parentheses the
@@ -31,7 +32,7 @@ func parse(args []string, stderr io.Writer) (options, error) {
 		fmt.Fprint(stderr, usage)
 		fs.PrintDefaults()
 	}
-	fs.BoolVar(&o.quick, "quick", false, "shorter measurements, and only servers that targets.json names")
+	fs.BoolVar(&o.quick, "quick", false, "shorter measurements, only servers that targets.json names, and without -only none between two servers")
 	fs.BoolVar(&o.check, "check", false, "fail when a target of targets.json is missed")
 	fs.BoolVar(&o.list, "list", false, "list the scenarios")
 	fs.StringVar(&o.only, "only", "", "run scenarios whose name matches this regular `expression`")

@@ -13,6 +13,8 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 
 	"github.com/mooncore/mooncore/bench/internal/report"
 	"github.com/mooncore/mooncore/bench/internal/runner"
@@ -63,6 +65,9 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) error {
 	}
 	if o.quick {
 		scenarios = onlyTargets(scenarios, targets)
+	}
+	if o.quick && o.only == "" {
+		scenarios = slices.DeleteFunc(scenarios, func(s suite.Scenario) bool { return strings.HasPrefix(s.Name, "cluster-") })
 	}
 	results, err := runner.Run(ctx, runner.Options{
 		Dir: dir, Scenarios: scenarios, Rounds: o.rounds, Quick: o.quick, Profiles: o.pprof, Progress: stderr, Report: stdout,
