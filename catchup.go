@@ -77,7 +77,7 @@ func (c *catchUp) take(asked pubsub.Position, page pubsub.Page) (done bool) {
 		switch {
 		case asked != f.at: // it went on meanwhile
 			return false
-		case f.at.Offset == 0: // nothing came in the old epoch
+		case f.fresh(): // nothing came in the old epoch
 			f.jump(pubsub.Position{Epoch: page.Top.Epoch})
 		case c.confirmed(page.Top.Epoch):
 			f.lose(reasonEpoch)

@@ -207,8 +207,11 @@ func (f *feed) old(e pubsub.Entry) bool { return e.Epoch == f.at.Epoch && e.Offs
 // follows reports whether an entry is the next one. The first of an epoch is, as long as nothing came before: then it doesn't matter
 // that what was empty has a new epoch.
 func (f *feed) follows(e pubsub.Entry) bool {
-	return e.Offset == f.at.Offset+1 && (e.Epoch == f.at.Epoch || f.at.Offset == 0)
+	return e.Offset == f.at.Offset+1 && (e.Epoch == f.at.Epoch || f.fresh())
 }
+
+// fresh reports whether nothing came in the epoch yet, nor may have been missed. mu is held.
+func (f *feed) fresh() bool { return f.at.Offset == 0 && !f.doubt }
 
 // wait keeps an entry until what is missing before it was read. What waits is bounded. mu is held.
 func (f *feed) wait(e pubsub.Entry) {

@@ -368,7 +368,18 @@ func TestFeedOfAnEmptyChannel(t *testing.T) {
 	}{
 		{"it comes", func(l *fakeLog) { l.begin("B"); l.append(1, 2) }, positioned("B", 1, 2)},
 		{"it does not come", func(l *fakeLog) { l.begin("B"); l.keep(2); l.come("B", 2) }, positioned("B", 1, 2)},
-		{"only the epoch is new", func(l *fakeLog) { l.begin("B"); l.lost(); l.wait(time.Second); l.append(1, 1) }, positioned("B", 1)},
+		{"only the epoch is new", func(l *fakeLog) { l.begin("B"); l.wait(time.Minute); l.append(1, 1) }, positioned("B", 1)},
+		{"one of the old epoch may be missing", func(l *fakeLog) { l.begin("B"); l.lost(); l.wait(2 * time.Second); l.append(1, 1) },
+			append([]string{`["lost","room"]`}, positioned("B", 1)...)},
+		{"the first comes when one of the old epoch may be missing", func(l *fakeLog) {
+			l.fails()
+			l.lost()
+			l.begin("B")
+			l.append(1, 1)
+			l.set(func() { l.fail = nil })
+			l.wait(2 * time.Second)
+			l.append(2, 2)
+		}, append([]string{`["lost","room"]`}, positioned("B", 2)...)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
