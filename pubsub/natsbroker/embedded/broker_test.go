@@ -35,12 +35,14 @@ func TestServer(t *testing.T) {
 
 // TestCluster runs the suite with a cluster of NATS servers, one for each broker in turn.
 func TestCluster(t *testing.T) {
+	t.Parallel()
 	c := newNATSCluster(t, false)
 	pubsubtest.RunCluster(t, c.broker)
 }
 
 // TestEmbedded runs the suite where each broker brings its server.
 func TestEmbedded(t *testing.T) {
+	t.Parallel()
 	first := start(t, embedded.Options{Addr: "127.0.0.1:0"})
 	defer first.Close()
 	pubsubtest.RunCluster(t, func(t *testing.T) pubsub.Broker {
@@ -342,6 +344,7 @@ func TestBusyTopic(t *testing.T) {
 
 // TestPeersThatOnlyBeat has two brokers on another server that beat and answer nothing: Subscribe goes on without them.
 func TestPeersThatOnlyBeat(t *testing.T) {
+	t.Parallel()
 	server := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
 	b := connect(t, server.Addr())
 	defer b.Close()
@@ -382,6 +385,7 @@ func TestPeersThatOnlyBeat(t *testing.T) {
 }
 
 func TestStartRefuses(t *testing.T) {
+	t.Parallel()
 	taken := start(t, embedded.Options{Addr: "127.0.0.1:0"})
 	defer taken.Close()
 	for _, tt := range []struct {
@@ -417,6 +421,7 @@ func TestStartRefuses(t *testing.T) {
 
 // TestSecret has servers meet only with the same secret.
 func TestSecret(t *testing.T) {
+	t.Parallel()
 	secret := strings.Repeat("s", 16)
 	first := start(t, embedded.Options{Addr: "127.0.0.1:0", Secret: secret})
 	defer first.Close()
@@ -442,6 +447,7 @@ func TestSecret(t *testing.T) {
 
 // TestTLS has servers meet by TLS with certificates on both sides, and not without.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	conf := selfSigned(t)
 	first := start(t, embedded.Options{Addr: "127.0.0.1:0", TLS: conf})
 	defer first.Close()

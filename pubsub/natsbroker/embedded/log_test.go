@@ -225,6 +225,64 @@ func TestLogLosses(t *testing.T) {
 	}
 }
 
+// TestLogRepublished has messages republished once more, as a new leader may, and others that no broker and no stream sent.
+func TestLogRepublished(t *testing.T) {
+	t.Parallel()
+	server := natsServer(t, serverConfig{Addr: freeport.Addr(t), Dir: t.TempDir()})
+	b := newLog(t, natsbroker.Options{URL: server.Addr()})
+	nc := admin(t, server.Addr()).Conn()
+	raw, err := nc.SubscribeSync("mooncore.topic.>")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	came := make(chan string, 100)
+	if _, err := b.Subscribe(t.Context(), "x", func(data []byte) {
+		e, err := pubsub.ParseEntry(data)
+		if err != nil {
+			t.Error(err)
+		}
+		came <- string(e.Data)
+	}, func() { t.Error("a loss") }); err != nil {
+		t.Fatal(err)
+	}
+	mustRead(t, b, "x", 0, keep) // a marker, which is republished too
+	var last *nats.Msg
+	for _, data := range []string{"a", "b", "c"} {
+		mustAppend(t, b, "x", data, keep)
+	}
+	for last == nil || !strings.HasSuffix(string(last.Data), "c") {
+		m, err := raw.NextMsg(10 * time.Second)
+		if err != nil {
+			t.Fatal(err)
+		}
+		again := &nats.Msg{Subject: m.Subject, Header: m.Header, Data: m.Data}
+		if m.Header.Get(jetstream.SequenceHeader) == "" {
+			continue // a probe of the broker's own
+		}
+		last = again
+		garbage := &nats.Msg{Subject: m.Subject, Header: nats.Header{"X": {"y"}}, Data: m.Data}
+		for _, m := range []*nats.Msg{again, garbage, {Subject: m.Subject}, {Subject: m.Subject, Data: []byte{200}}, {Subject: m.Subject, Header: m.Header}} {
+			if err := nc.PublishMsg(m); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if err := nc.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if at := mustAppend(t, b, "x", "d", keep); at.Offset != 4 {
+		t.Errorf("the fourth message is at %+v", at)
+	}
+	for _, want := range []string{"a", "b", "c", "d"} {
+		if got := <-came; got != want {
+			t.Fatalf("%q came, want %q", got, want)
+		}
+	}
+}
+
 // TestLogHole deletes a message in the middle: what stands before it is not read as if nothing were missing.
 func TestLogHole(t *testing.T) {
 	t.Parallel()
