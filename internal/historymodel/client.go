@@ -101,7 +101,8 @@ func (c *cutConn) Write(b []byte) (int, error) {
 	return c.writes, errCut
 }
 
-// SetReadDeadline does nothing: a client waits as long as it likes.
+// SetDeadline and SetReadDeadline do nothing: a client waits as long as it likes.
+func (c *cutConn) SetDeadline(time.Time) error     { return nil }
 func (c *cutConn) SetReadDeadline(time.Time) error { return nil }
 
 func (c *client) chance(percent int) bool { return c.random.IntN(100) < percent }
