@@ -88,6 +88,7 @@ func (c *catchUp) take(asked pubsub.Position, page pubsub.Page) (done bool) {
 		f.dropOthers()
 	}
 	f.seen = time.Now()
+	f.answered = f.seen
 	for _, e := range page.Entries {
 		if e.Epoch != f.at.Epoch || f.old(e) {
 			continue

@@ -45,18 +45,19 @@ type feed struct {
 	held      bool          // at the hub; beginning guards it
 	fetching  chan struct{} // a mutex: full while somebody reads for who joins
 
-	mu      sync.Mutex
-	ready   bool            // at is known
-	ended   bool            // the last member left
-	at      pubsub.Position // of the last event that was delivered
-	seen    time.Time       // when the log last showed that at is of its epoch
-	doubt   bool            // events may be missing, as the broker says
-	waiting []pubsub.Entry  // what came and does not follow at, in the order in which it came
-	waits   int             // its cost
-	timer   *time.Timer     // for the next look
-	caught  chan struct{}   // not nil while catchUp runs; closed when it ends
-	again   bool            // it must read once more
-	restart []*Conn         // to be closed once mu is free
+	mu       sync.Mutex
+	ready    bool            // at is known
+	ended    bool            // the last member left
+	at       pubsub.Position // of the last event that was delivered
+	seen     time.Time       // when the log last showed that at is of its epoch, by a live entry or a read
+	answered time.Time       // when it did by a read
+	doubt    bool            // events may be missing, as the broker says
+	waiting  []pubsub.Entry  // what came and does not follow at, in the order in which it came
+	waits    int             // its cost
+	timer    *time.Timer     // for the next look
+	caught   chan struct{}   // not nil while catchUp runs; closed when it ends
+	again    bool            // it must read once more
+	restart  []*Conn         // to be closed once mu is free
 
 	// What came lately is remembered while somebody joins, and for a while after: so many clients that come back at once, after a restart,
 	// cost few reads.

@@ -105,12 +105,13 @@ func (f *feed) prepare(ctx context.Context, since pubsub.Position) reason {
 	f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
+	began := time.Now()
 	lag, stop := context.WithTimeout(ctx, lagTime)
 	defer stop()
 	for ctx.Err() == nil {
 		f.mu.Lock()
 		at, from, floor, why := f.at, f.from, f.floor, f.floorWhy
-		fresh := time.Since(f.seen) < lagTime
+		fresh, answered := time.Since(f.seen) < lagTime, f.answered.After(began)
 		f.mu.Unlock()
 		late := lag.Err() != nil
 		switch {
@@ -121,7 +122,7 @@ func (f *feed) prepare(ctx context.Context, since pubsub.Position) reason {
 			f.update(lag)
 		case since.Offset > at.Offset:
 			switch {
-			case late && fresh:
+			case late && answered:
 				return reasonAhead
 			case late:
 				return reasonUnavailable
@@ -261,7 +262,9 @@ func (f *feed) recovery(since *pubsub.Position, why reason) recovery {
 	case since.Epoch != f.at.Epoch:
 		r.why = reasonEpoch
 	case since.Offset > f.at.Offset:
-		r.why = reasonAhead
+		if why != reasonUnavailable {
+			r.why = reasonAhead
+		}
 	case since.Offset >= f.from:
 		r.why, r.missed = reasonNone, f.recent[since.Offset-f.from:]
 	case why == reasonNone: // more came meanwhile

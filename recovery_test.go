@@ -34,6 +34,8 @@ func TestRejoin(t *testing.T) {
 			standing{Recovered: true, Offset: 7, Epoch: "A"}, positioned("A", 7), 100 * time.Millisecond},
 		{"ahead, and then it comes", standing{Offset: 6, Epoch: "A"}, nil, func(l *fakeLog) { l.append(6, 7) },
 			standing{Recovered: true, Offset: 7, Epoch: "A"}, positioned("A", 7), 600 * time.Millisecond},
+		{"ahead, while events come but the log does not answer", standing{Offset: 9, Epoch: "A"}, func(l *fakeLog) { l.fails() },
+			func(l *fakeLog) { l.append(6, 7) }, standing{Offset: 7, Epoch: "A", Reason: "unavailable"}, nil, time.Second},
 		{"another epoch", standing{Offset: 3, Epoch: "B"}, nil, nil, standing{Offset: 5, Epoch: "A", Reason: "epoch"}, nil, 0},
 		{"no epoch", standing{Offset: 3}, nil, nil, standing{Offset: 5, Epoch: "A", Reason: "epoch"}, nil, 0},
 		{"trimmed", standing{Offset: 3, Epoch: "A"}, func(l *fakeLog) { l.set(func() { l.first = 4 }) }, nil,
