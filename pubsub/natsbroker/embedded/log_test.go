@@ -686,6 +686,35 @@ func TestHistoryRestarts(t *testing.T) {
 	}
 }
 
+// TestHistoryInFiles ends all servers that keep history in files, and starts them again: everything is there, and the epoch goes on.
+func TestHistoryInFiles(t *testing.T) {
+	t.Parallel()
+	c := newHistoryCluster(t, true)
+	const topic = "x"
+	w := write(t.Context(), c.nodes[0], topic, "first-")
+	for range 5 {
+		w.goesOn(t)
+	}
+	w.end()
+	for i := range c.nodes {
+		c.stop(i)
+	}
+	var wg sync.WaitGroup
+	for i := range c.nodes {
+		wg.Go(func() { c.start(i) })
+	}
+	wg.Wait()
+	if t.Failed() {
+		return
+	}
+	second := write(t.Context(), c.nodes[1], topic, "second-")
+	second.goesOn(t)
+	second.end()
+	for _, l := range c.nodes {
+		check(t, l, topic, w, second)
+	}
+}
+
 // TestClusterLogKill kills the server that leads the stream, with what it has in memory: what was appended is there, and after an election
 // appending goes on.
 func TestClusterLogKill(t *testing.T) {
