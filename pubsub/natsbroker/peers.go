@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/mooncore/mooncore/pubsub"
 	"github.com/nats-io/nats.go"
 )
 
@@ -18,7 +19,8 @@ import (
 // one broker on each of them is asked, and answers.
 
 const (
-	settleTime = 300 * time.Millisecond // how long the others may take to answer a new broker's first beat
+	settleTime = 300 * time.Millisecond // how long the others may take to answer a new broker's first beats
+	helloTime  = 50 * time.Millisecond  // between these: the way to the others may be new, and lose some
 	askTime    = time.Second            // and a question
 	askRounds  = 3                      // how often questions are asked until one of each server answers
 	liveTime   = 5 * beatInterval       // without a beat for so long, a broker isn't asked
@@ -101,10 +103,14 @@ func (b *Broker) settle() error {
 	}
 	clustered := b.nc.ConnectedClusterName() != ""
 	b.clustered.Store(clustered)
-	if clustered {
+	for end := time.Now().Add(settleTime); clustered && time.Now().Before(end); {
 		select {
-		case <-time.After(settleTime):
+		case <-time.After(helloTime):
 		case <-b.done:
+			return pubsub.ErrClosed
+		}
+		if err := b.beat(beat{Hello: true}); err != nil {
+			return err
 		}
 	}
 	return b.synced.Do(context.Background())
