@@ -485,9 +485,13 @@ func TestShutdownWhileCatchingUp(t *testing.T) {
 		joining.send(`["join","room",{"since":{"offset":9,"epoch":"A"}}]`)
 		synctest.Wait()
 		start := time.Now()
-		go joining.expectClose(1012)
-		go conn.expectClose(1012)
-		if err := srv.stop(); err != nil {
+		stopped := make(chan error, 1)
+		go func() { stopped <- srv.stop() }()
+		conn.expectClose(1012)
+		if _, before := joining.expectClose(1012); len(before) > 0 { // nobody is told that it can't be recovered
+			t.Errorf("who joined got %q", before)
+		}
+		if err := <-stopped; err != nil {
 			t.Error(err)
 		}
 		if took := time.Since(start); took > 5*time.Second {

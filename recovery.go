@@ -90,6 +90,10 @@ func (c *Conn) rejoin(ctx context.Context, id *Identity, name string, since *pub
 	if since != nil {
 		why = f.prepare(ctx, *since)
 		defer f.joinEnded()
+		if ctx.Err() != nil { // the connection ends, or the server does
+			c.release(id.Tenant, ch)
+			return false
+		}
 	}
 	joined, ok := c.sit(id, ch, f, func(all []registry.Channel) { then(all, f.recovery(since, why)) })
 	if !joined {

@@ -22,7 +22,7 @@ func startNode(text string) (pubsub.Broker, error) {
 
 // options are those of a node among others, for startNode.
 func options(t *testing.T, addr string, all []string) string {
-	text, err := json.Marshal(embedded.Options{Addr: addr, Peers: all, Secret: "0123456789abcdef"})
+	text, err := json.Marshal(map[string]any{"Addr": addr, "Peers": all, "Secret": "0123456789abcdef"})
 	if err != nil {
 		t.Fatal(err)
 	}
