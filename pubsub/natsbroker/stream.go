@@ -81,7 +81,7 @@ func (s *stream) config(o Options, clustered bool) jetstream.StreamConfig {
 		Name: s.name, Subjects: []string{s.prefix + "*.*"},
 		Description:       fmt.Sprintf("Mooncore keeps the latest %d events of a channel, for %v.", s.keep.Events, s.keep.Age),
 		MaxMsgsPerSubject: int64(s.keep.Events), MaxAge: max(s.keep.Age, quietTime), MaxBytes: o.MaxBytes,
-		Replicas: o.Replicas, AllowDirect: true, AllowMsgTTL: true,
+		Replicas: o.Replicas, AllowDirect: true, AllowMsgTTL: true, AllowRollup: true,
 		RePublish: &jetstream.RePublish{Source: s.prefix + "*.*", Destination: topicSubject + "{{wildcard(1)}}"},
 	}
 	if c.MaxBytes == 0 {
@@ -115,6 +115,8 @@ func differs(got, want jetstream.StreamConfig) string {
 		return "allow_direct"
 	case !got.AllowMsgTTL:
 		return "allow_msg_ttl"
+	case !got.AllowRollup:
+		return "allow_rollup_hdrs"
 	}
 	return ""
 }
@@ -196,6 +198,9 @@ func (l log) put(ctx context.Context, r, behind *record) error {
 	}
 	if ttl := l.stream.ttl(r); ttl > 0 {
 		m.Header[jetstream.MsgTTLHeader] = []string{strconv.Itoa(int(ttl / time.Second))}
+	}
+	if behind != nil && r.Offset == 1 { // else the markers could outlive the messages, and the offsets begin again in the same epoch
+		m.Header[jetstream.MsgRollup] = []string{jetstream.MsgRollupSubject}
 	}
 	var ack struct {
 		Seq   uint64              `json:"seq"`
