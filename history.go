@@ -243,7 +243,7 @@ func (h *history) close() error {
 	h.mu.Unlock()
 	h.cancel()
 	h.workers.Wait()
-	if h.hub != h.server.hub {
+	if h.hub != nil && h.hub != h.server.hub { // it is nil if New failed before open
 		if err := h.hub.Close(); err != nil {
 			return fmt.Errorf("mooncore: history: %w", err)
 		}

@@ -3,6 +3,7 @@ package mooncore_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -185,6 +186,22 @@ func TestHistoryConfig(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A broker that New can't subscribe to is an error.
+func TestNewWithoutBroker(t *testing.T) {
+	cfg := withHistory()
+	cfg.Development = true
+	cfg.Broker = refusingLog{pubsub.NewLocal()}
+	if _, err := mooncore.New(cfg); !errors.Is(err, pubsub.ErrAway) {
+		t.Errorf("error %v", err)
+	}
+}
+
+type refusingLog struct{ *pubsub.Local }
+
+func (refusingLog) Subscribe(context.Context, string, func([]byte), func()) (func(), error) {
+	return nil, pubsub.ErrAway
 }
 
 // What goes to a channel with History goes to it alone.
