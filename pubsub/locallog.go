@@ -66,12 +66,15 @@ func (l *Local) Append(ctx context.Context, topic string, data []byte, keep Keep
 	k.order.Lock()
 	defer k.order.Unlock()
 	l.mu.RLock()
-	closed, subs := l.closed, l.topics[topic]
+	closed := l.closed
 	l.mu.RUnlock()
 	if closed {
 		return Position{}, ErrClosed
 	}
 	at, message := l.log.add(k, data, keep)
+	l.mu.RLock()
+	subs := l.topics[topic] // who subscribes later reads the message
+	l.mu.RUnlock()
 	for _, s := range subs {
 		s.gate.Call(s.deliver, message)
 	}

@@ -203,6 +203,53 @@ func TestLocalAppendDelivers(t *testing.T) {
 	}
 }
 
+// Who subscribes and then reads misses nothing: what is not in the page comes.
+func TestLocalSubscribeWhileAppending(t *testing.T) {
+	l := pubsub.NewLocal()
+	defer l.Close()
+	keep := pubsub.Keep{Events: 10, Age: time.Hour}
+	stop := make(chan struct{})
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				if _, err := l.Append(t.Context(), "x", []byte("data"), keep); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+	})
+	defer wg.Wait()
+	defer close(stop)
+	for range 1000 {
+		first := make(chan uint64, 1)
+		unsubscribe, err := l.Subscribe(t.Context(), "x", func(data []byte) {
+			e, err := pubsub.ParseEntry(data)
+			if err != nil {
+				t.Error(err)
+			}
+			select {
+			case first <- e.Offset:
+			default:
+			}
+		}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		page, err := l.Read(t.Context(), "x", 1<<63, 1, keep)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if came := <-first; came > page.Top.Offset+1 {
+			t.Fatalf("after a page up to %d came %d", page.Top.Offset, came)
+		}
+		unsubscribe()
+	}
+}
+
 func TestLocalAppendFails(t *testing.T) {
 	l := pubsub.NewLocal()
 	defer l.Close()
