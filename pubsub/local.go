@@ -13,8 +13,8 @@ var _ Broker = (*Local)(nil)
 // Local is a [Broker] for one process. Publish calls the subscribers of the topic itself, and returns when they have: it is
 // just a function call, and starts no goroutine. It never loses a message. A deliver function that panics, panics in Publish.
 //
-// It is a [Log] too, which keeps everything in memory. Of topics of which nothing is kept it remembers at most 10,000 epochs; the
-// one that was not read for longest goes first, and each 2 minutes after it was read.
+// It is a [Log] too, which keeps everything in memory. Of topics of which nothing is kept and to which nobody subscribes it remembers
+// at most 10,000 epochs; the one that was not used for longest goes first, and each 2 minutes after it was last read or subscribed to.
 type Local struct {
 	mu     sync.RWMutex
 	closed bool
@@ -30,7 +30,9 @@ type subscription struct {
 
 // NewLocal returns a Local.
 func NewLocal() *Local {
-	return &Local{topics: make(map[string][]*subscription), log: localLog{topics: make(map[string]*kept)}}
+	return &Local{topics: make(map[string][]*subscription), log: localLog{
+		topics: make(map[string]*kept), subscribed: make(map[string]struct{}),
+	}}
 }
 
 // Publish implements [Broker].
@@ -61,6 +63,9 @@ func (l *Local) Subscribe(ctx context.Context, topic string, deliver func(data [
 	if l.closed {
 		return nil, ErrClosed
 	}
+	if len(l.topics[topic]) == 0 {
+		l.log.subscribe(topic)
+	}
 	l.topics[topic] = append(slices.Clone(l.topics[topic]), s)
 	return func() { l.unsubscribe(topic, s) }, nil
 }
@@ -72,6 +77,7 @@ func (l *Local) unsubscribe(topic string, s *subscription) {
 		l.topics[topic] = subs
 	} else {
 		delete(l.topics, topic)
+		l.log.unsubscribe(topic)
 	}
 	l.mu.Unlock()
 	s.gate.Close()

@@ -13,8 +13,8 @@ import (
 var _ Log = (*Local)(nil)
 
 const (
-	maxIdle  = 10_000          // topics of which nothing is kept but the epoch
-	idleTime = 2 * time.Minute // how long that is remembered after it was read
+	maxIdle  = 10_000          // topics without a subscription of which nothing is kept but the epoch
+	idleTime = 2 * time.Minute // how long that is remembered after it was read, or the last subscription ended
 	minTimer = time.Second     // between two looks for what is too old
 
 	epochLength = 16
@@ -24,9 +24,10 @@ func newEpoch() string { return rand.Text()[:epochLength] }
 
 // A localLog is what [Local] keeps.
 type localLog struct {
-	mu     sync.Mutex
-	topics map[string]*kept // nil when closed
-	idle   list.List        // of *kept, most recently read first
+	mu         sync.Mutex
+	topics     map[string]*kept    // nil when closed
+	subscribed map[string]struct{} // topics that have a subscription; they may be missing in topics
+	idle       list.List           // of *kept, most recently used first
 }
 
 // kept is what is kept of a topic. localLog.mu guards all but order.
@@ -39,8 +40,8 @@ type kept struct {
 	age     time.Duration
 	entries []keptEntry   // oldest first, without holes, up to top
 	timer   *time.Timer   // for when the oldest entry, or the epoch, is to be forgotten
-	used    time.Time     // when it was last appended to or read
-	idle    *list.Element // nil unless entries is empty
+	used    time.Time     // when it was last appended to or read, or the last subscription ended
+	idle    *list.Element // nil unless entries is empty and nobody subscribes
 }
 
 type keptEntry struct {
@@ -139,11 +140,43 @@ func (g *localLog) add(k *kept, data []byte, keep Keep) (Position, []byte) {
 	if len(k.entries) == 1 {
 		k.timer.Reset(max(k.age, minTimer))
 	}
+	g.wake(k)
+	return k.top, message
+}
+
+// wake ends that a topic is idle. localLog.mu is held.
+func (g *localLog) wake(k *kept) {
 	if k.idle != nil {
 		g.idle.Remove(k.idle)
 		k.idle = nil
 	}
-	return k.top, message
+}
+
+// subscribe notes that a topic has a subscription now: as long as it has, it is never forgotten.
+func (g *localLog) subscribe(topic string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.subscribed[topic] = struct{}{}
+	if k := g.topics[topic]; k != nil {
+		g.wake(k)
+	}
+}
+
+// unsubscribe notes that a topic has none any more.
+func (g *localLog) unsubscribe(topic string) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	delete(g.subscribed, topic)
+	k := g.topics[topic]
+	if k == nil {
+		return
+	}
+	k.used = time.Now()
+	g.trim(k)
+	if k.idle != nil {
+		k.timer.Reset(idleTime)
+	}
+	g.bound()
 }
 
 // drop forgets the n oldest entries.
@@ -173,7 +206,8 @@ func (g *localLog) read(k *kept, after uint64, maxBytes int) Page {
 	return page
 }
 
-// trim forgets the entries that are too old. A topic that is left without begins to be idle. localLog.mu is held.
+// trim forgets the entries that are too old. A topic that is left without begins to be idle, unless somebody subscribes. localLog.mu is
+// held.
 func (g *localLog) trim(k *kept) {
 	oldest := time.Now().Add(-k.age)
 	n := slices.IndexFunc(k.entries, func(e keptEntry) bool { return e.at.After(oldest) })
@@ -181,7 +215,7 @@ func (g *localLog) trim(k *kept) {
 		n = len(k.entries)
 	}
 	k.drop(n)
-	if len(k.entries) == 0 && k.idle == nil {
+	if _, ok := g.subscribed[k.topic]; !ok && len(k.entries) == 0 && k.idle == nil {
 		k.idle = g.idle.PushFront(k)
 	}
 }
@@ -195,8 +229,9 @@ func (g *localLog) expire(k *kept) {
 	}
 	g.trim(k)
 	switch rest := idleTime - time.Since(k.used); {
-	case k.idle == nil:
+	case len(k.entries) > 0:
 		k.timer.Reset(max(time.Until(k.entries[0].at.Add(k.age)), minTimer))
+	case k.idle == nil: // until unsubscribe
 	case rest > 0 || k.users > 0:
 		k.timer.Reset(max(rest, minTimer))
 	default:
@@ -204,7 +239,7 @@ func (g *localLog) expire(k *kept) {
 	}
 }
 
-// bound forgets the idle topics that were not read for longest, when there are too many. localLog.mu is held.
+// bound forgets the idle topics that were not used for longest, when there are too many. localLog.mu is held.
 func (g *localLog) bound() {
 	for e := g.idle.Back(); e != nil && g.idle.Len() > maxIdle; {
 		k := e.Value.(*kept)
@@ -230,5 +265,6 @@ func (g *localLog) close() {
 		k.timer.Stop()
 	}
 	g.topics = nil
+	clear(g.subscribed)
 	g.idle.Init()
 }

@@ -168,6 +168,63 @@ func TestLocalIdle(t *testing.T) {
 	}
 }
 
+// Topics with a subscription keep their epochs, for as long and however many they are. They begin to be idle when it ends.
+func TestLocalIdleSubscribed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := pubsub.NewLocal()
+		defer l.Close()
+		keep := pubsub.Keep{Events: 10, Age: time.Second}
+		epoch := func(topic string) string {
+			page, err := l.Read(t.Context(), topic, 0, 1, keep)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return page.Top.Epoch
+		}
+		subscribe := func(topic string) func() {
+			end, err := l.Subscribe(t.Context(), topic, func([]byte) {}, nil)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return end
+		}
+		flood := func(name string) {
+			for n := range 10_001 {
+				epoch(fmt.Sprint(name, n))
+			}
+		}
+		before := epoch("before") // it is read before
+		ends := []func(){subscribe("before"), subscribe("before"), subscribe("quiet"), subscribe("expired")}
+		quiet, expired := epoch("quiet"), appendTo(t, l, "expired", 1, keep).Epoch
+		kept := func(when string, want bool) {
+			t.Helper()
+			if got := []bool{epoch("before") == before, epoch("quiet") == quiet, epoch("expired") == expired}; slices.Contains(got, !want) {
+				t.Errorf("%s: kept %t, want %t", when, got, want)
+			}
+		}
+		flood("first ")
+		kept("after 10,001 others", true)
+		time.Sleep(time.Hour)
+		flood("second ")
+		kept("an hour and 10,001 others later", true)
+		for _, end := range ends[1:] {
+			end()
+		}
+		time.Sleep(2*time.Minute - 1)
+		kept("almost 2 minutes after they ended", true)
+		ends[0]()
+		flood("third ")
+		kept("10,001 others after they ended", false)
+		subscribe("fourth")()
+		fourth := epoch("fourth")
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if epoch("fourth") == fourth {
+			t.Error("2 minutes after it was read, without a subscription: it was not forgotten")
+		}
+	})
+}
+
 // TestLocalAppendDelivers has subscribers get entries in the order of their offsets, whoever appends.
 func TestLocalAppendDelivers(t *testing.T) {
 	const appenders, each = 8, 200
