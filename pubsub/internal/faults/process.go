@@ -30,21 +30,21 @@ type Process struct {
 
 // output is what a server wrote.
 type output struct {
-	mu sync.Mutex
-	bytes.Buffer
+	mu   sync.Mutex
+	text bytes.Buffer // not embedded: io.Copy would use its ReadFrom, without the lock
 }
 
 func (o *output) Write(p []byte) (int, error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return o.Buffer.Write(p)
+	return o.text.Write(p)
 }
 
 // Output is what the server has written since it was started.
 func (p *Process) Output() string {
 	p.out.mu.Lock()
 	defer p.out.mu.Unlock()
-	return p.out.Buffer.String()
+	return p.out.text.String()
 }
 
 // Start starts a server that listens on addr, and ends it with the test.

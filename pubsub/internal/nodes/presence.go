@@ -14,7 +14,7 @@ import (
 
 const (
 	perNode   = 3                // clients that are on one node alone
-	settle    = 20 * time.Second // for all to know who is there
+	settle    = 45 * time.Second // for all to know who is there
 	pauseTime = 2 * time.Second  // others must not notice
 	goneTime  = 7 * time.Second  // others must have noticed
 )
