@@ -483,6 +483,7 @@ func TestShutdownWhileCatchingUp(t *testing.T) {
 		l.come("A", 3)
 		joining := srv.dialHistory(aliceT)
 		joining.send(`["join","room",{"since":{"offset":9,"epoch":"A"}}]`)
+		joining.send(`["leave","room"]`) // its answer would seem to be the join's
 		synctest.Wait()
 		start := time.Now()
 		stopped := make(chan error, 1)

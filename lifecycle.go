@@ -347,9 +347,12 @@ func (s *Server) closeSockets(ctx context.Context) {
 }
 
 // restart closes a connection with 1012 once the messages that were read from it have been answered.
-func (c *Conn) restart() {
+func (c *Conn) restart() { c.ws.CloseAfterPending(ws.CodeRestart, retryAfter()) }
+
+// retryAfter is the reason of a close with 1012. PROTOCOL.md section 3.
+func retryAfter() string {
 	reason, _ := json.Marshal(map[string]int64{"retry_after": rand.Int64N(maxRetryAfter.Milliseconds()) + 1})
-	c.ws.CloseAfterPending(ws.CodeRestart, string(reason))
+	return string(reason)
 }
 
 func pause(ctx context.Context, d time.Duration) {

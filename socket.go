@@ -153,7 +153,8 @@ func (s socket) joinChannel(raw []byte, since *pubsub.Position) (ok bool) {
 		return ok
 	}
 	if !ok && s.server.halted.Err() != nil {
-		return false // nobody is refused: the server stops, and closes the connection next
+		s.ws.Close(ws.CodeRestart, retryAfter()) // nobody is refused because the server stops, and nothing behind this is answered
+		return false
 	}
 	s.sendChannels(s.Channels())
 	switch {

@@ -114,7 +114,7 @@ func (w *world) topic(ch *channel) string {
 
 // restart ends a server and starts it again. If it kept everything itself, that is gone: nobody publishes meanwhile.
 func (w *world) restart(n *node, random *rand.Rand) {
-	alone := w.NewLog == nil
+	alone := w.NewLog == nil || w.Forgets
 	if alone {
 		for range cap(w.publishing) {
 			w.publishing <- struct{}{}

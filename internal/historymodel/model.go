@@ -66,6 +66,7 @@ type Options struct {
 
 	Servers int // 0: one, without a broker
 	NewLog  func() pubsub.Log
+	Forgets bool // what the log keeps is gone when its server ends
 
 	Cluster *Cluster // in place of NewLog: with faults
 }

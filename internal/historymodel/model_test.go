@@ -25,7 +25,7 @@ func TestModel(t *testing.T) {
 	}{
 		{"Alone", func(uint64) historymodel.Options { return historymodel.Options{} }},
 		{"Local", func(uint64) historymodel.Options {
-			return historymodel.Options{Servers: 1, NewLog: func() pubsub.Log { return pubsub.NewLocal() }}
+			return historymodel.Options{Servers: 1, NewLog: func() pubsub.Log { return pubsub.NewLocal() }, Forgets: true}
 		}},
 		{"Cluster", func(seed uint64) historymodel.Options {
 			return historymodel.Options{Servers: 3, Cluster: historymodel.NewCluster(seed, 20)}
