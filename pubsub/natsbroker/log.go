@@ -223,6 +223,7 @@ func (b *Broker) logError(ctx context.Context, err error) error {
 		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
+	case errors.Is(err, errUnsure): // whatever the cause
 	case b.topics.Closed():
 		return pubsub.ErrClosed
 	case errors.Is(err, pubsub.ErrAway), errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, context.DeadlineExceeded):

@@ -399,20 +399,20 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 		b.peers.published(name)
 	}
 	b.counting.RUnlock()
-	if err == nil {
+	switch { // it was not sent
+	case errors.Is(err, nats.ErrConnectionClosed):
+		return pubsub.ErrClosed
+	case errors.Is(err, nats.ErrReconnectBufExceeded):
+		return pubsub.ErrAway
+	case err == nil:
 		err = b.flushed.Do(ctx)
 	}
 	_, now := b.peers.current()
-	if err == nil && (b.nc.Stats().Reconnects != before || now != epoch) {
-		err = errCut
-	}
 	switch {
+	case err == nil && (b.nc.Stats().Reconnects != before || now != epoch), errors.Is(err, pubsub.ErrClosed):
+		err = errCut
 	case err == nil || errors.Is(err, ctx.Err()):
 		return err
-	case b.topics.Closed():
-		return pubsub.ErrClosed
-	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return pubsub.ErrAway // it was not sent
 	}
 	return fmt.Errorf("natsbroker: %w", err)
 }

@@ -29,8 +29,8 @@ const (
 	unavailable     = 10008                  // JetStream has no leader now
 )
 
-var errNoJetStream = errors.New(`history needs JetStream, which is not enabled: put "jetstream {}" into the configuration of the NATS server, ` +
-	"or set Options.History of an embedded one")
+var errNoJetStream = errors.New(`history needs JetStream, which is not enabled, or the servers that have it are away: put "jetstream {}" into the ` +
+	"configuration of the NATS server, or set Options.History of an embedded one")
 
 // A stream keeps the messages of all topics that have the same Keep.
 type stream struct {
@@ -39,6 +39,7 @@ type stream struct {
 	keep   pubsub.Keep
 	made   atomic.Bool // it exists, as far as is known
 	making *bus.Batch
+	seen   bool // it existed once; only what is making uses this
 }
 
 func (b *Broker) newStream(keep pubsub.Keep) *stream {
@@ -133,6 +134,8 @@ func (b *Broker) makeStream(ctx context.Context, s *stream) error {
 	}
 	var refused *jetstream.APIError
 	switch {
+	case errors.Is(err, nats.ErrNoResponders) && s.seen:
+		return err // the servers with JetStream are away
 	case errors.Is(err, nats.ErrNoResponders):
 		return errNoJetStream
 	case err != nil && b.denied.Load():
@@ -145,6 +148,7 @@ func (b *Broker) makeStream(ctx context.Context, s *stream) error {
 	case err != nil:
 		return err
 	}
+	s.seen = true
 	if field := differs(got.CachedInfo().Config, want); field != "" {
 		return fmt.Errorf("stream %s exists with another %s", s.name, field)
 	}
@@ -212,8 +216,8 @@ func (l log) put(ctx context.Context, r, behind *record) error {
 		err = json.Unmarshal(reply.Data, &ack)
 	case l.b.denied.Load():
 		err = errDenied
-	case errors.Is(err, context.DeadlineExceeded):
-		err = errUnsure
+	case !notSent(err):
+		err = fmt.Errorf("%w: %w", errUnsure, err)
 	}
 	if err == nil && ack.Error != nil {
 		err = ack.Error
@@ -231,6 +235,11 @@ func (l log) put(ctx context.Context, r, behind *record) error {
 	r.seq = ack.Seq
 	l.topic.came(r)
 	return nil
+}
+
+// notSent reports whether the error of a request says that it was not sent, or that nobody got it.
+func notSent(err error) bool {
+	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrMaxPayload)
 }
 
 // alone makes sure that the topic has one epoch, after one began: else it ends both. Where a stream has replicas, the last message of

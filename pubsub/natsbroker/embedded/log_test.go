@@ -316,7 +316,7 @@ func TestLogRefuses(t *testing.T) {
 		want string
 	}{
 		{"no JetStream", serverConfig{}, natsbroker.Options{}, nil, keep,
-			`natsbroker: history needs JetStream, which is not enabled: put "jetstream {}" into the configuration`},
+			`natsbroker: history needs JetStream, which is not enabled, or the servers that have it are away: put "jetstream {}" into`},
 		{"no replicas", serverConfig{Dir: "js"}, natsbroker.Options{Replicas: 3}, nil, keep,
 			"natsbroker: stream " + keepStream + ": replicas > 1 not supported in non-clustered mode (error 10074)"},
 		{"no space", serverConfig{Dir: "js"}, natsbroker.Options{MaxBytes: 1 << 40}, nil, keep,
