@@ -19,10 +19,14 @@ import (
 // Appending is compare-and-set: the stream takes a message if the one before it is still the last of its epoch. A stream that
 // lost its messages counts from 1 again, so a number alone would prove nothing; but there the old epoch's subject has no message.
 // An epoch begins only where the topic has none at all.
+//
+// A marker holds the position of a topic that is read, but has no message that is not older than Age. Messages are kept longer than that,
+// so that Read finds the last one and puts a marker behind it. It goes by the message's time, which is the NATS server's, and the
+// broker's clock.
 
 const (
 	epochLength = 16
-	quietTime   = 3 * time.Minute // how long the marker of an epoch in which nothing was appended is kept
+	quietTime   = 3 * time.Minute // how long a marker is kept, and a message after its Age
 	renewAfter  = time.Minute     // a marker that is older, and read, is written anew
 	maxKnown    = 10_000          // topics whose last message is remembered
 )
@@ -150,13 +154,13 @@ func (b *Broker) Read(ctx context.Context, topic string, after uint64, maxBytes 
 	err = b.withLog(ctx, topic, keep, func(ctx context.Context, l log) error {
 		known, _ := l.topic.known()
 		last, err := l.get(ctx, getRequest{LastFor: l.stem + "*"})
-		if err == nil && (last == nil || last.contradicts(known)) { // or the replica is behind
+		if err == nil && (l.over(last) || last.contradicts(known)) { // or the replica is behind
 			last, err = l.last(ctx)
 		}
 		if err != nil {
 			return err
 		}
-		if last == nil || last.Offset == 0 && time.Since(last.time).Abs() > renewAfter {
+		if l.over(last) {
 			behind := last
 			last = behind.marker()
 			if err := l.put(ctx, last, behind); err != nil {

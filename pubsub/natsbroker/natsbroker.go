@@ -10,7 +10,9 @@
 //
 // Each different pair of Events and Age has a stream, "mooncore-log-" and the two numbers, which the first Append or Read makes, in
 // files, with three replicas if NATS is a cluster; [Options] say otherwise. One that exists with the same subjects, limits and republishing
-// is used as it is, whatever its storage and replicas. What the stream keeps, outlives brokers:
+// is used as it is, whatever its storage and replicas. It keeps messages for 3 minutes more than Age: Read does not return them then, but goes
+// on at their offsets. What is older than Age is told by the clocks of the brokers and of NATS, which should agree to within seconds. What the
+// stream keeps, outlives brokers:
 //
 //   - With three replicas, appending goes on while one of them is away. When the stream's leader dies, Append fails for up to 10 s,
 //     with [pubsub.ErrAway] or with an error that says that the message may have been appended.

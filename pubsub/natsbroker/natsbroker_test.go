@@ -53,7 +53,7 @@ func FuzzDecode(f *testing.F) {
 		r = r.next(nil)
 		r.seq = r.before[0] + 300
 	}
-	for _, seed := range []*record{first, r, first.marker()} {
+	for _, seed := range []*record{first, r, first.marker(), (*record)(nil).marker()} {
 		f.Add(seed.encode())
 	}
 	f.Add([]byte{})
@@ -99,11 +99,21 @@ func TestRecordsGoOn(t *testing.T) {
 	if n := marker.next(nil); n.Offset != 1 || n.Epoch != marker.Epoch || len(n.before) != 0 {
 		t.Errorf("behind a marker stands %+v", n)
 	}
+	marker = r.marker()
+	marker.seq = 1000
+	if n := marker.next(nil); marker.Position != r.Position || n.Offset != 41 || n.Epoch != r.Epoch || len(n.before) != 0 {
+		t.Errorf("behind the marker %+v of %+v stands %+v", marker, r.Position, n)
+	}
 }
 
 func TestContradicts(t *testing.T) {
 	r := func(epoch string, offset, seq uint64) *record {
 		return &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: epoch, Offset: offset}}, seq: seq}
+	}
+	m := func(epoch string, offset, seq uint64) *record {
+		marker := r(epoch, offset, seq)
+		marker.isMarker = true
+		return marker
 	}
 	for _, tt := range []struct {
 		name     string
@@ -117,9 +127,14 @@ func TestContradicts(t *testing.T) {
 		{"earlier", r("a", 2, 20), r("a", 3, 30), true},
 		{"another message", r("a", 3, 29), r("a", 3, 30), true},
 		{"later, but not in the stream", r("a", 4, 29), r("a", 3, 30), true},
-		{"a marker, renewed", r("a", 0, 31), r("a", 0, 30), false},
-		{"a marker that was renewed", r("a", 0, 30), r("a", 0, 31), true},
-		{"a marker before messages", r("a", 0, 30), r("a", 1, 31), true},
+		{"a marker, renewed", m("a", 0, 31), m("a", 0, 30), false},
+		{"a marker that was renewed", m("a", 0, 30), m("a", 0, 31), true},
+		{"a marker before messages", m("a", 0, 30), r("a", 1, 31), true},
+		{"a marker behind the message", m("a", 3, 31), r("a", 3, 30), false},
+		{"a marker before its message", m("a", 3, 29), r("a", 3, 30), true},
+		{"the message of a marker that ended", r("a", 3, 30), m("a", 3, 31), false},
+		{"another message of a marker", r("a", 3, 32), m("a", 3, 31), true},
+		{"the next message", r("a", 4, 32), m("a", 3, 31), false},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			if got := tt.r.contradicts(tt.known); got != tt.want {

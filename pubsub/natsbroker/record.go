@@ -11,15 +11,20 @@ import (
 // them in the stream; to find one by its number, it does not.
 const maxBefore = 16
 
-// isMarker is the first byte of a marker; the epoch follows. Else it is the length of the numbers, which are not that long.
-const isMarker = 0xff
+// A marker begins with the byte markerByte, the offset in 8 bytes, big-endian, and the epoch. Else the first byte is the length of the
+// numbers, which are not that long.
+const (
+	markerByte = 0xff
+	markerHead = 9
+)
 
 // A record is a message of a stream.
 type record struct {
-	pubsub.Entry          // with the offset 0 it is a marker: it keeps an epoch in which nothing was appended
-	before       []uint64 // the numbers of the messages before it in its epoch, the latest first
-	seq          uint64   // its own number in the stream
-	time         time.Time
+	pubsub.Entry
+	isMarker bool     // it is no message: it holds the position while there are none
+	before   []uint64 // the numbers of the messages before it in its epoch, the latest first
+	seq      uint64   // its own number in the stream
+	time     time.Time
 }
 
 // next returns the record behind r, which may be nil.
@@ -28,17 +33,19 @@ func (r *record) next(data []byte) *record {
 		return &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: newEpoch(), Offset: 1}, Data: data}}
 	}
 	n := &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: r.Epoch, Offset: r.Offset + 1}, Data: data}}
-	if r.Offset > 0 {
+	if !r.isMarker {
 		n.before = append(append(make([]uint64, 0, maxBefore), r.seq), r.before[:min(len(r.before), maxBefore-1)]...)
 	}
 	return n
 }
 
-// marker returns a marker of r's epoch, or of a new one if r is nil.
+// marker returns a marker of r's position, or of a new epoch if r is nil.
 func (r *record) marker() *record {
-	m := &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: newEpoch()}}}
+	m := &record{isMarker: true}
 	if r != nil {
-		m.Epoch = r.Epoch
+		m.Position = r.Position
+	} else {
+		m.Epoch = newEpoch()
 	}
 	return m
 }
@@ -68,16 +75,16 @@ func (r *record) contradicts(known *record) bool {
 	if known == nil || r.Epoch != known.Epoch {
 		return false
 	}
-	if r.Offset == known.Offset && r.Offset > 0 {
-		return r.seq != known.seq
+	if r.Offset == known.Offset && !r.isMarker {
+		return r.seq != known.seq && (!known.isMarker || r.seq > known.seq) // a marker may have ended before its message
 	}
 	return r.Offset < known.Offset || r.seq < known.seq
 }
 
 // encode writes a record as the stream has it: the numbers, as varints, after their length in one byte, and the Entry.
 func (r *record) encode() []byte {
-	if r.Offset == 0 {
-		return append([]byte{isMarker}, r.Epoch...)
+	if r.isMarker {
+		return append(binary.BigEndian.AppendUint64([]byte{markerByte}, r.Offset), r.Epoch...)
 	}
 	var numbers []byte
 	for i, seq := range r.before {
@@ -96,8 +103,9 @@ func decode(b []byte) (r *record, entry []byte, ok bool) {
 	switch {
 	case len(b) == 0:
 		return nil, nil, false
-	case b[0] == isMarker:
-		return &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: string(b[1:])}}}, nil, len(b) > 1
+	case b[0] == markerByte && len(b) > markerHead:
+		at := pubsub.Position{Epoch: string(b[markerHead:]), Offset: binary.BigEndian.Uint64(b[1:])}
+		return &record{Entry: pubsub.Entry{Position: at}, isMarker: true}, nil, true
 	case len(b) < 1+int(b[0]):
 		return nil, nil, false
 	}

@@ -66,22 +66,11 @@ func (s *stream) exist(ctx context.Context) error {
 // stem is a subject of the stream but for its last token, the epoch.
 func (s *stream) stem(topic string) string { return s.prefix + token(topic) + "." }
 
-// ttl is how long a record is kept, if that is not as long as the stream says.
-func (s *stream) ttl(r *record) time.Duration {
-	switch {
-	case r.Offset == 0:
-		return quietTime
-	case s.keep.Age < quietTime:
-		return s.keep.Age
-	}
-	return 0
-}
-
 func (s *stream) config(o Options, clustered bool) jetstream.StreamConfig {
 	c := jetstream.StreamConfig{
 		Name: s.name, Subjects: []string{s.prefix + "*.*"},
 		Description:       fmt.Sprintf("Mooncore keeps the latest %d events of a channel, for %v.", s.keep.Events, s.keep.Age),
-		MaxMsgsPerSubject: int64(s.keep.Events), MaxAge: max(s.keep.Age, quietTime), MaxBytes: o.MaxBytes,
+		MaxMsgsPerSubject: int64(s.keep.Events), MaxAge: s.keep.Age + quietTime, MaxBytes: o.MaxBytes,
 		Replicas: o.Replicas, AllowDirect: true, AllowMsgTTL: true, AllowRollup: true,
 		RePublish: &jetstream.RePublish{Source: s.prefix + "*.*", Destination: topicSubject + "{{wildcard(1)}}"},
 	}
@@ -200,10 +189,9 @@ func (l log) put(ctx context.Context, r, behind *record) error {
 		m.Header[jetstream.ExpectedLastSubjSeqHeader] = []string{"0"}
 		m.Header[jetstream.ExpectedLastSubjSeqSubjHeader] = []string{l.stem + "*"}
 	}
-	if ttl := l.stream.ttl(r); ttl > 0 {
-		m.Header[jetstream.MsgTTLHeader] = []string{strconv.Itoa(int(ttl / time.Second))}
-	}
-	if behind != nil && r.Offset == 1 { // else the markers could outlive the messages, and the offsets begin again in the same epoch
+	if r.isMarker {
+		m.Header[jetstream.MsgTTLHeader] = []string{strconv.Itoa(int(quietTime / time.Second))}
+	} else if behind != nil && behind.isMarker { // which must not be the last record again, whatever becomes of the message
 		m.Header[jetstream.MsgRollup] = []string{jetstream.MsgRollupSubject}
 	}
 	var ack struct {
@@ -241,6 +229,20 @@ func (l log) put(ctx context.Context, r, behind *record) error {
 func notSent(err error) bool {
 	return errors.Is(err, nats.ErrNoResponders) || errors.Is(err, nats.ErrReconnectBufExceeded) || errors.Is(err, nats.ErrMaxPayload)
 }
+
+// over reports whether Read must put a marker behind the last record.
+func (l log) over(last *record) bool {
+	switch {
+	case last == nil:
+		return true
+	case last.isMarker:
+		return time.Since(last.time).Abs() > renewAfter
+	}
+	return l.old(last)
+}
+
+// old reports whether a message is not read any more.
+func (l log) old(r *record) bool { return time.Since(r.time) > l.stream.keep.Age }
 
 // alone makes sure that the topic has one epoch, after one began: else it ends both. Where a stream has replicas, the last message of
 // the old one may have ended by its age while another one behind it was on its way.
@@ -393,7 +395,7 @@ func stored(data []byte, seq uint64, at time.Time) (*record, error) {
 // at least one.
 func (l log) until(ctx context.Context, last *record, after uint64, maxBytes int) ([]pubsub.Entry, error) {
 	switch {
-	case last.Offset <= after:
+	case last.isMarker || last.Offset <= after:
 		return nil, nil
 	case last.Offset-after > maxBefore+1 && last.spread() <= maxSpread:
 		if entries, err := l.leap(ctx, last, after, maxBytes); err != nil || len(entries) > 0 {
@@ -409,7 +411,7 @@ func (l log) until(ctx context.Context, last *record, after uint64, maxBytes int
 		}
 		end = len(seqs) == 0
 		for _, r := range records {
-			if end = r == nil || r.Epoch != oldest.Epoch || r.Offset != oldest.Offset-1; end {
+			if end = r == nil || r.Epoch != oldest.Epoch || r.Offset != oldest.Offset-1 || l.old(r); end {
 				break // what is older is not kept any more
 			}
 			oldest = r
@@ -448,7 +450,7 @@ func (l log) leap(ctx context.Context, last *record, after uint64, maxBytes int)
 		for _, r := range records {
 			start = r.seq + 1
 			switch {
-			case r.Offset <= after:
+			case r.Offset <= after || r.isMarker || l.old(r):
 				continue
 			case r.Offset > last.Offset || len(entries) > 0 && size+len(r.Data) > maxBytes:
 				return entries, nil
