@@ -143,7 +143,7 @@ func (f *feed) begin(ctx context.Context) error {
 	f.ready, f.seen = true, time.Now()
 	f.jump(page.Top)
 	f.timer = time.AfterFunc(f.lookDelay(), f.look)
-	if f.drain(); len(f.waiting) > 0 {
+	if f.drain(); len(f.waiting) > 0 || f.doubt {
 		f.startCatchUp()
 	}
 	return nil
@@ -223,6 +223,7 @@ func (f *feed) wait(e pubsub.Entry) {
 	}
 	if !f.ready { // once at is known, these are missing, and will be read
 		f.waiting, f.waits = nil, 0
+		f.doubt = true
 		return
 	}
 	f.skip(reasonTooLarge)

@@ -22,11 +22,12 @@ type fakeLog struct {
 
 	mu         sync.Mutex
 	epoch      string
-	first, top uint64 // what is kept is behind first, up to top
-	seen       uint64 // and what Read sees of it, unless that is 0
-	size       int    // of an event, if it is above 0
-	fail       error  // what Read fails with
-	hang       bool   // Read waits for its context
+	first, top uint64       // what is kept is behind first, up to top
+	seen       uint64       // and what Read sees of it, unless that is 0
+	size       int          // of an event, if it is above 0
+	fail       error        // what Read fails with
+	hang       bool         // Read waits for its context
+	next       *pubsub.Page // what the next Read returns, once
 	reads      int
 	reading    int // now
 	most       int // of reading
@@ -99,6 +100,10 @@ func (l *fakeLog) Read(ctx context.Context, _ string, after uint64, maxBytes int
 	}
 	if l.fail != nil {
 		return pubsub.Page{}, l.fail
+	}
+	if page := l.next; page != nil {
+		l.next = nil
+		return *page, nil
 	}
 	top := l.top
 	if l.seen > 0 {
@@ -391,6 +396,44 @@ func TestFeedOfAnEmptyChannel(t *testing.T) {
 				tt.do(l)
 				if got, _ := came.take(); !slices.Equal(got, tt.want) {
 					t.Errorf("got %q, want %q", got, tt.want)
+				}
+			})
+		})
+	}
+}
+
+// What happens while a feed begins, after the log was read, is not missed.
+func TestFeedBegins(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(l *fakeLog)
+	}{
+		{"events come", func(l *fakeLog) { l.append(4, 6) }},
+		{"the broker lost some", func(l *fakeLog) { l.keep(6); l.lost() }},
+		{"more come than can wait", func(l *fakeLog) {
+			l.set(func() { l.size = 60_000 })
+			l.append(4, 6)
+			l.set(func() { l.size = 0 })
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newFakeLog()
+				l.hang, l.next = true, &pubsub.Page{Top: pubsub.Position{Epoch: "A", Offset: 3}}
+				srv := l.serve(t)
+				conn := srv.dialHistory(aliceT)
+				conn.send(`["join","room"]`)
+				synctest.Wait()
+				tt.do(l)
+				l.set(func() { l.hang = false })
+				came := conn.listen()
+				time.Sleep(time.Second)
+				got, _ := came.take()
+				joined := `["joined","room",{"recovered":false,"offset":%d,"epoch":"A","reason":"no_since"}]`
+				early := slices.Equal(got[1:], append([]string{fmt.Sprintf(joined, 3)}, positioned("A", 4, 5, 6)...))
+				late := slices.Equal(got[1:], []string{fmt.Sprintf(joined, 6)}) // the feed had them when it joined
+				if !early && !late {
+					t.Errorf("got %q, want to know of 4 to 6", got)
 				}
 			})
 		})
