@@ -114,7 +114,9 @@ func (c *catchUp) take(asked pubsub.Position, page pubsub.Page) (done bool) {
 	if len(f.waiting) > 0 || page.Top.Offset > f.at.Offset {
 		return false
 	}
-	f.doubt = false
+	if !f.again { // else the broker may have lost some since this page was read
+		f.doubt = false
+	}
 	return true
 }
 
@@ -152,14 +154,15 @@ func (c *catchUp) giveUp(page pubsub.Page, err error) {
 	if len(f.waiting) == 0 && !behind && !f.doubt {
 		return // a look that found no answer: nothing says that anything is missing
 	}
-	f.doubt = false
 	if err != nil {
 		f.history.server.log.Error("broker: history was not read", "channel", clip(f.ch.Name), "cause", err)
 	}
 	if len(f.waiting) > 0 {
 		f.skip(reasonUnavailable)
+		f.doubt = false // not before: with doubt, the first of an epoch does not follow
 		return
 	}
+	f.doubt = false
 	f.lose(reasonUnavailable)
 	if behind {
 		f.jump(page.Top) // its entries are gone

@@ -385,6 +385,13 @@ func TestFeedOfAnEmptyChannel(t *testing.T) {
 			l.wait(2 * time.Second)
 			l.append(2, 2)
 		}, append([]string{`["lost","room"]`}, positioned("B", 2)...)},
+		{"the first comes when one of the old epoch may be missing, and the log does not answer", func(l *fakeLog) {
+			l.fails()
+			l.lost()
+			l.begin("B")
+			l.append(1, 1)
+			l.wait(12 * time.Second)
+		}, append([]string{`["lost","room"]`}, positioned("B", 1)...)},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
