@@ -21,7 +21,14 @@ type catchUp struct {
 }
 
 // catchUp reads from the log until nothing is missing, or gives up.
-func (f *feed) catchUp() {
+func (f *feed) catchUp(caught chan struct{}) {
+	defer func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.caught == caught { // the broker panicked
+			f.caughtUp()
+		}
+	}()
 	c := catchUp{feed: f, until: time.Now().Add(catchUpTime), pause: firstPause, budget: f.history.budget}
 	for c.step() {
 	}
@@ -55,8 +62,7 @@ func (c *catchUp) step() bool {
 	if !done {
 		return true
 	}
-	close(f.caught)
-	f.caught = nil
+	f.caughtUp()
 	return false
 }
 

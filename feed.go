@@ -179,10 +179,6 @@ func (f *feed) unlock() {
 
 // receive takes what the broker delivers. What does not follow waits until what is missing was read.
 func (f *feed) receive(e pubsub.Entry) {
-	if !isEvent(e.Data) {
-		f.history.server.log.Error("broker message ignored", "cause", errMessage)
-		return
-	}
 	f.mu.Lock()
 	defer f.unlock()
 	switch {
@@ -255,13 +251,19 @@ func (f *feed) skip(why reason) {
 	}
 }
 
-// deliver delivers the entry that follows. mu is held.
+// deliver delivers the entry that follows. One that is no event is lost. mu is held.
 func (f *feed) deliver(e pubsub.Entry) {
 	now := time.Now()
 	if e.Epoch != f.at.Epoch {
 		f.jump(pubsub.Position{Epoch: e.Epoch})
 	}
 	f.at = e.Position
+	if !isEvent(e.Data) {
+		f.history.server.log.Error("broker message ignored", "cause", errMessage)
+		f.forget()
+		f.lose(reasonUnavailable)
+		return
+	}
 	event := f.event(e)
 	if f.remembers(now) {
 		f.remember(event)
@@ -384,9 +386,15 @@ func (f *feed) startCatchUp() {
 		f.again = true
 		return
 	}
-	f.caught = make(chan struct{})
-	if f.ended || !f.history.spawn(f.catchUp) {
-		close(f.caught)
-		f.caught = nil
+	caught := make(chan struct{})
+	f.caught = caught
+	if f.ended || !f.history.spawn(func() { f.catchUp(caught) }) {
+		f.caughtUp()
 	}
+}
+
+// caughtUp notes that catchUp ended. mu is held.
+func (f *feed) caughtUp() {
+	close(f.caught)
+	f.caught = nil
 }

@@ -28,6 +28,7 @@ type fakeLog struct {
 	fail       error        // what Read fails with
 	hang       bool         // Read waits for its context
 	next       *pubsub.Page // what the next Read returns, once
+	panics     bool         // the next Read does, once
 	reads      int
 	reading    int // now
 	most       int // of reading
@@ -101,6 +102,10 @@ func (l *fakeLog) Read(ctx context.Context, _ string, after uint64, maxBytes int
 	if l.fail != nil {
 		return pubsub.Page{}, l.fail
 	}
+	if l.panics {
+		l.panics = false
+		panic("the test says so")
+	}
 	if page := l.next; page != nil {
 		l.next = nil
 		return *page, nil
@@ -122,6 +127,11 @@ func (l *fakeLog) Read(ctx context.Context, _ string, after uint64, maxBytes int
 
 func (l *fakeLog) Append(context.Context, string, []byte, pubsub.Keep) (pubsub.Position, error) {
 	return pubsub.Position{}, errors.New("the test appends")
+}
+
+// page is one that ends at the top.
+func (l *fakeLog) page(entries ...pubsub.Entry) *pubsub.Page {
+	return &pubsub.Page{Top: entries[len(entries)-1].Position, Entries: entries}
 }
 
 // set changes something.
@@ -316,7 +326,20 @@ func TestFeed(t *testing.T) {
 				l.subscribed()[0].deliver(pubsub.AppendEntry(nil, pubsub.Entry{Position: pubsub.Position{Epoch: "A", Offset: 4}, Data: []byte(data)}))
 			}
 			l.subscribed()[0].deliver([]byte("no entry"))
-			l.append(4, 4)
+			l.append(5, 5)
+		}, append([]string{lost}, positioned("A", 5)...), 1012, 0},
+		{"no event in the log", func(l *fakeLog) {
+			l.set(func() {
+				l.next = l.page(pubsub.Entry{Position: pubsub.Position{Epoch: "A", Offset: 4}}, l.entry("A", 5))
+			})
+			l.lost()
+		}, append([]string{lost}, positioned("A", 5)...), 1012, 0},
+		{"the broker panics", func(l *fakeLog) {
+			l.keep(4)
+			l.set(func() { l.panics = true })
+			l.lost()
+			l.wait(time.Second)
+			l.lost()
 		}, positioned("A", 4), 0, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {

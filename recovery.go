@@ -201,6 +201,8 @@ func (f *feed) fetch(ctx context.Context, since pubsub.Position) (why reason, ag
 				continue
 			case e.Offset > next:
 				return f.hopeless(since.Epoch, e.Offset-1, reasonTrimmed), false
+			case !isEvent(e.Data):
+				return f.hopeless(since.Epoch, e.Offset, reasonUnavailable), false
 			}
 			event := f.event(e)
 			if size += event.cost(); size > f.history.budget {

@@ -64,6 +64,11 @@ func TestRejoin(t *testing.T) {
 		{"too many come meanwhile", standing{Offset: 3, Epoch: "A"}, func(l *fakeLog) { l.set(func() { l.hang = true }) },
 			func(l *fakeLog) { l.append(6, 50); l.set(func() { l.hang = false }) },
 			standing{Offset: 50, Epoch: "A", Reason: "trimmed"}, nil, 500 * time.Millisecond},
+		{"one is no event", standing{Offset: 3, Epoch: "A"}, func(l *fakeLog) {
+			l.set(func() {
+				l.next = l.page(pubsub.Entry{Position: pubsub.Position{Epoch: "A", Offset: 4}}, l.entry("A", 5))
+			})
+		}, nil, standing{Offset: 5, Epoch: "A", Reason: "unavailable"}, nil, 0},
 		{"a hole is open", standing{Offset: 3, Epoch: "A"}, func(l *fakeLog) { l.keep(8); l.set(func() { l.seen = 5 }); l.come("A", 8) }, nil,
 			all, positioned("A", 4, 5), 0},
 	} {
