@@ -120,8 +120,11 @@ func (f *feed) prepare(ctx context.Context, since pubsub.Position) reason {
 		late := lag.Err() != nil
 		switch {
 		case since.Epoch != at.Epoch:
-			if since.Epoch == "" || fresh || late {
+			switch {
+			case since.Epoch == "" || fresh || late && answered:
 				return reasonEpoch
+			case late:
+				return reasonUnavailable
 			}
 			f.update(lag)
 		case since.Offset > at.Offset:
@@ -266,7 +269,9 @@ func (f *feed) recovery(since *pubsub.Position, why reason) recovery {
 	switch {
 	case since == nil:
 	case since.Epoch != f.at.Epoch:
-		r.why = reasonEpoch
+		if why != reasonUnavailable {
+			r.why = reasonEpoch
+		}
 	case since.Offset > f.at.Offset:
 		if why != reasonUnavailable {
 			r.why = reasonAhead

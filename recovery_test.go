@@ -37,6 +37,11 @@ func TestRejoin(t *testing.T) {
 		{"ahead, while events come but the log does not answer", standing{Offset: 9, Epoch: "A"}, func(l *fakeLog) { l.fails() },
 			func(l *fakeLog) { l.append(6, 7) }, standing{Offset: 7, Epoch: "A", Reason: "unavailable"}, nil, time.Second},
 		{"another epoch", standing{Offset: 3, Epoch: "B"}, nil, nil, standing{Offset: 5, Epoch: "A", Reason: "epoch"}, nil, 0},
+		{"another epoch, and the log does not answer", standing{Offset: 3, Epoch: "B"}, func(l *fakeLog) {
+			time.Sleep(time.Minute)
+			l.fails()
+			time.Sleep(time.Minute)
+		}, nil, standing{Offset: 5, Epoch: "A", Reason: "unavailable"}, nil, time.Second},
 		{"no epoch", standing{Offset: 3}, nil, nil, standing{Offset: 5, Epoch: "A", Reason: "epoch"}, nil, 0},
 		{"trimmed", standing{Offset: 3, Epoch: "A"}, func(l *fakeLog) { l.set(func() { l.first = 4 }) }, nil,
 			standing{Offset: 5, Epoch: "A", Reason: "trimmed"}, nil, 0},
