@@ -318,7 +318,7 @@ func (p *presence) heard(key presenceKey, body []byte) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	room := p.rooms[key]
-	if p.closed || room == nil {
+	if p.closed || room == nil || !p.server.siblings.knows(m.Server) { // it ended meanwhile
 		return
 	}
 	o := room.others[m.Server]
@@ -442,7 +442,7 @@ func (p *presence) learn(key presenceKey, answers map[string]*siblingAnswer, err
 			o = &elsewhere{users: map[string]struct{}{}}
 			room.others[server] = o
 		}
-		if !o.whole && a != nil && a.Seq >= o.seq { // else changes came meanwhile that it doesn't have
+		if a != nil && (a.Seq > o.seq || !o.whole && a.Seq == o.seq) { // else changes came meanwhile that it doesn't have
 			p.replace(room, server, a.Users)
 			o.seq, o.whole = a.Seq, true
 		}
