@@ -79,6 +79,9 @@ func (c *catchUp) sleep() {
 // take delivers what a page adds, and reports whether nothing is missing now. feed.mu is held.
 func (c *catchUp) take(asked pubsub.Position, page pubsub.Page) (done bool) {
 	f := c.feed
+	if asked.Epoch != f.at.Epoch { // it went on meanwhile: the page may not begin where the new epoch does
+		return false
+	}
 	if page.Top.Epoch != f.at.Epoch {
 		switch {
 		case asked != f.at: // it went on meanwhile

@@ -250,6 +250,8 @@ func (f *feed) add(since pubsub.Position, found []*feedEvent) bool {
 	switch {
 	case since.Epoch != f.at.Epoch:
 		return true
+	case since.Offset >= f.from: // somebody has added as much
+		return true
 	case since.Offset+uint64(len(found)) < f.from:
 		return false
 	}
