@@ -6,6 +6,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"sync/atomic"
 	"time"
 
 	"github.com/mooncore/mooncore/pubsub"
@@ -95,6 +96,12 @@ func (s *Server) receive(topic string, data []byte) {
 	}
 }
 
+// onceASecond reports whether something was not logged in this second yet. last is when it was, in Unix seconds.
+func onceASecond(last *atomic.Int64) bool {
+	now := time.Now().Unix()
+	return last.Swap(now) != now
+}
+
 // lost tells the connections that may have missed an event: a dropped event is never silent. Revocations are made up for, and so is what
 // channels with History keep.
 func (s *Server) lost(topic string) {
@@ -102,7 +109,7 @@ func (s *Server) lost(topic string) {
 		s.history.lost(topic)
 		return
 	}
-	if now := time.Now().Unix(); s.lossLogged.Swap(now) != now { // the other channels' follow at once
+	if onceASecond(&s.lossLogged) { // the other channels' follow at once
 		s.log.Warn("events may have been lost between servers; connections are told or closed")
 	}
 	switch topic {
@@ -311,8 +318,8 @@ func (c *Conn) hold(ctx context.Context, tenant string, ch registry.Channel) boo
 			s.hub.Release(topic)
 		}
 	}
-	if err != nil && ctx.Err() == nil { // else the connection ended, or the server stops
-		s.log.Error("broker: subscribe failed", "channel", ch.Name, "conn", c.id, "cause", err)
+	if err != nil && ctx.Err() == nil && onceASecond(&s.holdLogged) { // else the connection ended, or the server stops
+		s.log.Error("broker: subscribe failed", "channel", clip(ch.Name), "conn", c.id, "cause", err)
 	}
 	return err == nil
 }

@@ -192,7 +192,9 @@ func (f *feed) fetch(ctx context.Context, since pubsub.Position) (why reason, ag
 		page, err := f.read(ctx, next-1, f.history.budget)
 		switch {
 		case err != nil:
-			f.history.server.log.Error("broker: history was not read", "channel", clip(f.ch.Name), "cause", err)
+			if s := f.history.server; onceASecond(&s.readLogged) { // each client that joins comes here
+				s.log.Error("broker: history was not read", "channel", clip(f.ch.Name), "cause", err)
+			}
 			return reasonUnavailable, false
 		case page.Top.Epoch != since.Epoch:
 			f.update(ctx)

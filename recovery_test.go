@@ -2,6 +2,7 @@ package mooncore_test
 
 import (
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -331,6 +332,32 @@ func TestJoinWithoutLog(t *testing.T) {
 		l.set(func() { l.fail = nil })
 		if got := conn.join("room", ""); got != (standing{Epoch: "A", Reason: "no_since"}) {
 			t.Errorf("once it is back: %+v", got)
+		}
+	})
+}
+
+// However many clients join while the log fails, that is logged once a second.
+func TestJoinWithoutLogIsLogged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog()
+		l.top = 5
+		var log strings.Builder
+		cfg := withHistory()
+		cfg.Broker, cfg.Logger = l, slog.New(slog.NewTextHandler(&log, nil))
+		srv, _ := serveInMemory(t, cfg)
+		conn := srv.dialHistory(aliceT)
+		conn.join("room", "")
+		time.Sleep(10 * time.Second) // what was remembered then is forgotten
+		l.fails()
+		for range 20 {
+			conn.join("room", `{"since":{"offset":3,"epoch":"A"}}`)
+			conn.join("room2", "")
+		}
+		synctest.Wait()
+		for _, message := range []string{"broker: history was not read", "broker: subscribe failed"} {
+			if n := strings.Count(log.String(), message); n != 1 {
+				t.Errorf("%q was logged %d times", message, n)
+			}
 		}
 	})
 }
