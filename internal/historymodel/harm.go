@@ -83,9 +83,8 @@ func (w *world) harmLog(n *node, kind int, random *rand.Rand) {
 	case kind < 300:
 		during(2*d, Faults{Lag: time.Duration(random.IntN(600)) * time.Millisecond}, excuses{behind: true, late: true})
 	case kind < 304:
-		// A log that is behind for so long may show what is missing after the 10 s in which a server looks for it.
-		long := 4*d > 5*time.Second
-		during(2*d, Faults{Lag: time.Second + 4*d}, excuses{behind: true, late: true, lag: true, unavailable: true, lost: long})
+		// With what comes before and after it, what is missing may show after the 10 s in which a server looks for it.
+		during(2*d, Faults{Lag: time.Second + 4*d}, excuses{behind: true, late: true, lag: true, unavailable: true, lost: true})
 	case kind < 308:
 		during(2*d, Faults{ReadFails: true}, excuses{unavailable: true})
 	case kind < 310:
