@@ -41,12 +41,13 @@ func (c *catchUp) step() bool {
 	asked := f.at
 	f.again = false
 	f.mu.Unlock()
+	began := time.Now()
 	page, err := f.read(f.ctx, asked.Offset, f.history.budget)
 
 	f.mu.Lock()
 	defer f.unlock()
 	before := f.at
-	done := err == nil && c.take(asked, page)
+	done := err == nil && c.take(asked, began, page)
 	switch {
 	case f.ctx.Err() != nil:
 		done = true
@@ -76,8 +77,8 @@ func (c *catchUp) sleep() {
 	f.mu.Lock()
 }
 
-// take delivers what a page adds, and reports whether nothing is missing now. feed.mu is held.
-func (c *catchUp) take(asked pubsub.Position, page pubsub.Page) (done bool) {
+// take delivers what a page adds, and reports whether nothing is missing now. It was asked for behind a position, at a time. feed.mu is held.
+func (c *catchUp) take(asked pubsub.Position, began time.Time, page pubsub.Page) (done bool) {
 	f := c.feed
 	if asked.Epoch != f.at.Epoch { // it went on meanwhile: the page may not begin where the new epoch does
 		return false
@@ -96,8 +97,7 @@ func (c *catchUp) take(asked pubsub.Position, page pubsub.Page) (done bool) {
 		}
 		f.dropOthers()
 	}
-	f.seen = time.Now()
-	f.answered = f.seen
+	f.seen, f.answered = time.Now(), began
 	for _, e := range page.Entries {
 		if e.Epoch != f.at.Epoch || f.old(e) {
 			continue

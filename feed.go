@@ -50,7 +50,7 @@ type feed struct {
 	ended    bool            // the last member left
 	at       pubsub.Position // of the last event that was delivered
 	seen     time.Time       // when the log last showed that at is of its epoch, by a live entry or a read
-	answered time.Time       // when it did by a read
+	answered time.Time       // when the last read that showed it began
 	doubt    bool            // events may be missing, as the broker says
 	waiting  []pubsub.Entry  // what came and does not follow at, in the order in which it came
 	waits    int             // its cost
@@ -134,13 +134,14 @@ func (f *feed) begin(ctx context.Context) error {
 		}
 		f.held = true
 	}
+	asked := time.Now()
 	page, err := f.read(ctx, math.MaxUint64, 1) // no entry is that far
 	if err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.unlock()
-	f.ready, f.seen = true, time.Now()
+	f.ready, f.seen, f.answered = true, time.Now(), asked
 	f.jump(page.Top)
 	f.timer = time.AfterFunc(f.lookDelay(), f.look)
 	if f.drain(); len(f.waiting) > 0 || f.doubt {

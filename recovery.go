@@ -10,7 +10,7 @@ import (
 	"github.com/mooncore/mooncore/registry"
 )
 
-// lagTime is for how long a join waits for a log that may be behind.
+// lagTime is for how long a join waits for what it names but the log has not: that may be behind.
 const lagTime = time.Second
 
 // A reason says why a client did not get what it missed: PROTOCOL.md section 3.
@@ -82,13 +82,14 @@ func parseSince(raw []byte) (since *pubsub.Position, ok bool) {
 // member already, and nothing is delivered meanwhile.
 func (c *Conn) rejoin(ctx context.Context, id *Identity, name string, since *pubsub.Position, then func([]registry.Channel, recovery)) bool {
 	ch := roomChannel(name, id.Scope)
+	began := time.Now()
 	if id.User == "" || !c.hold(ctx, id.Tenant, ch) {
 		return false
 	}
 	f := c.server.history.feed(logTopic(c.pool.name, id.Tenant, ch)) // it is held
 	why := reasonNoSince
 	if since != nil {
-		why = f.prepare(ctx, *since)
+		why = f.prepare(ctx, *since, began)
 		defer f.joinEnded()
 		if ctx.Err() != nil { // the connection ends, or the server does
 			c.release(id.Tenant, ch)
@@ -102,31 +103,28 @@ func (c *Conn) rejoin(ctx context.Context, id *Identity, name string, since *pub
 	return ok
 }
 
-// prepare sees to it that what followed since is remembered, with what comes from now on, until joinEnded. If it can't, it says why.
-func (f *feed) prepare(ctx context.Context, since pubsub.Position) reason {
+// prepare sees to it that what followed since is remembered, with what comes from now on, until joinEnded. If it can't, it says why. A
+// position that the feed does not know may be newer than the feed: only a read that began after the join did says that it is not.
+func (f *feed) prepare(ctx context.Context, since pubsub.Position, began time.Time) reason {
 	f.mu.Lock()
 	f.joining++
 	f.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, holdTimeout)
 	defer cancel()
-	began := time.Now()
 	lag, stop := context.WithTimeout(ctx, lagTime)
 	defer stop()
 	for ctx.Err() == nil {
 		f.mu.Lock()
 		at, from, floor, why := f.at, f.from, f.floor, f.floorWhy
-		fresh, answered := time.Since(f.seen) < lagTime, f.answered.After(began)
+		answered := !f.answered.Before(began)
 		f.mu.Unlock()
 		late := lag.Err() != nil
 		switch {
 		case since.Epoch != at.Epoch:
-			switch {
-			case since.Epoch == "" || fresh || late && answered:
+			if since.Epoch == "" || answered {
 				return reasonEpoch
-			case late:
-				return reasonUnavailable
 			}
-			f.update(lag)
+			f.update(ctx) // which takes longer than lagTime to be sure of another epoch
 		case since.Offset > at.Offset:
 			switch {
 			case late && answered:

@@ -38,11 +38,17 @@ func TestRejoin(t *testing.T) {
 		{"ahead, while events come but the log does not answer", standing{Offset: 9, Epoch: "A"}, func(l *fakeLog) { l.fails() },
 			func(l *fakeLog) { l.append(6, 7) }, standing{Offset: 7, Epoch: "A", Reason: "unavailable"}, nil, time.Second},
 		{"another epoch", standing{Offset: 3, Epoch: "B"}, nil, nil, standing{Offset: 5, Epoch: "A", Reason: "epoch"}, nil, 0},
-		{"another epoch, and the log does not answer", standing{Offset: 3, Epoch: "B"}, func(l *fakeLog) {
-			time.Sleep(time.Minute)
-			l.fails()
-			time.Sleep(time.Minute)
-		}, nil, standing{Offset: 5, Epoch: "A", Reason: "unavailable"}, nil, time.Second},
+		{"another epoch, and the log does not answer", standing{Offset: 3, Epoch: "B"}, func(l *fakeLog) { l.fails() }, nil,
+			standing{Offset: 5, Epoch: "A", Reason: "unavailable"}, nil, 5 * time.Second},
+		{"another epoch, which the log has, and the feed has not", standing{Offset: 3, Epoch: "B"}, func(l *fakeLog) { l.append(6, 6); l.begin("B") }, nil,
+			standing{Recovered: true, Offset: 6, Epoch: "B"}, positioned("B", 4, 5, 6), 1600 * time.Millisecond},
+		{"another epoch, when a read of the one before is under way", standing{Offset: 3, Epoch: "B"}, func(l *fakeLog) {
+			l.set(func() { l.hang, l.next = true, &pubsub.Page{Top: pubsub.Position{Epoch: "A", Offset: 5}} })
+			l.lost()
+			l.wait(10 * time.Millisecond)
+			l.begin("B")
+		}, func(l *fakeLog) { l.set(func() { l.hang = false }) },
+			standing{Recovered: true, Offset: 5, Epoch: "B"}, positioned("B", 4, 5), 2100 * time.Millisecond},
 		{"no epoch", standing{Offset: 3}, nil, nil, standing{Offset: 5, Epoch: "A", Reason: "epoch"}, nil, 0},
 		{"trimmed", standing{Offset: 3, Epoch: "A"}, func(l *fakeLog) { l.set(func() { l.first = 4 }) }, nil,
 			standing{Offset: 5, Epoch: "A", Reason: "trimmed"}, nil, 0},
