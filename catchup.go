@@ -41,8 +41,9 @@ func (c *catchUp) step() bool {
 	asked := f.at
 	f.again = false
 	f.mu.Unlock()
-	began := time.Now()
-	page, err := f.read(f.ctx, asked.Offset, f.history.budget)
+	waits := time.Now()
+	page, began, err := f.read(f.ctx, asked.Offset, f.history.budget)
+	c.until = c.until.Add(began.Sub(waits))
 
 	f.mu.Lock()
 	defer f.unlock()

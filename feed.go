@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	catchUpTime = 10 * time.Second // for how long what was missed is looked for
+	catchUpTime = 10 * time.Second // for how long what was missed is looked for, beside waiting for a turn to read
 	feedLook    = 50 * time.Second // between looks after a quiet feed, at most: epochs are kept for a minute
 	recentTime  = 5 * time.Second  // for how long what came lately is remembered after the last join
 	firstPause  = 100 * time.Millisecond
@@ -134,14 +134,13 @@ func (f *feed) begin(ctx context.Context) error {
 		}
 		f.held = true
 	}
-	asked := time.Now()
-	page, err := f.read(ctx, math.MaxUint64, 1) // no entry is that far
+	page, began, err := f.read(ctx, math.MaxUint64, 1) // no entry is that far
 	if err != nil {
 		return err
 	}
 	f.mu.Lock()
 	defer f.unlock()
-	f.ready, f.seen, f.answered = true, time.Now(), asked
+	f.ready, f.seen, f.answered = true, time.Now(), began
 	f.jump(page.Top)
 	f.timer = time.AfterFunc(f.lookDelay(), f.look)
 	if f.drain(); len(f.waiting) > 0 || f.doubt {
@@ -164,7 +163,7 @@ func (f *feed) end() {
 	}
 }
 
-func (f *feed) read(ctx context.Context, after uint64, maxBytes int) (pubsub.Page, error) {
+func (f *feed) read(ctx context.Context, after uint64, maxBytes int) (page pubsub.Page, began time.Time, err error) {
 	return f.history.read(ctx, f.topic, after, maxBytes, f.keep)
 }
 

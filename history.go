@@ -138,17 +138,19 @@ func (h *history) publish(ctx context.Context, p *pool, tenant string, ch regist
 	return nil
 }
 
-// read reads a page of the log when its turn has come.
-func (h *history) read(ctx context.Context, topic string, after uint64, maxBytes int, keep pubsub.Keep) (pubsub.Page, error) {
+// read reads a page of the log when its turn has come, which was when it began.
+func (h *history) read(ctx context.Context, topic string, after uint64, maxBytes int, keep pubsub.Keep) (page pubsub.Page, began time.Time, err error) {
 	select {
 	case h.reads <- struct{}{}:
 	case <-ctx.Done():
-		return pubsub.Page{}, ctx.Err()
+		return page, time.Now(), ctx.Err()
 	}
 	defer func() { <-h.reads }()
+	began = time.Now()
 	ctx, cancel := context.WithTimeout(ctx, readTimeout)
 	defer cancel()
-	return h.log.Read(ctx, topic, after, maxBytes, keep)
+	page, err = h.log.Read(ctx, topic, after, maxBytes, keep)
+	return page, began, err
 }
 
 // hold makes the events of a channel reach its members here, until release. The first hold begins the feed.

@@ -187,7 +187,7 @@ func (f *feed) fetch(ctx context.Context, since pubsub.Position) (why reason, ag
 	var found []*feedEvent
 	size, next := 0, since.Offset+1
 	for {
-		page, err := f.read(ctx, next-1, f.history.budget)
+		page, _, err := f.read(ctx, next-1, f.history.budget)
 		switch {
 		case err != nil:
 			if s := f.history.server; onceASecond(&s.readLogged) { // each client that joins comes here

@@ -319,6 +319,39 @@ func TestManyChannels(t *testing.T) {
 	})
 }
 
+// While a log hangs, many channels that catch up wait for each other. None gives up before it had its time to read.
+func TestManyCatchUps(t *testing.T) {
+	const channels = 7 * 64
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog()
+		cfg := withHistory()
+		cfg.Broker = l
+		cfg.Limits.IdleTimeout = -1
+		cfg.Limits.Channels = channels + 1 // "@alice" is one
+		srv, _ := serveInMemory(t, cfg)
+		conn := srv.dialHistory(aliceT)
+		for n := range channels {
+			conn.join(fmt.Sprint("room", n), "")
+		}
+		came := conn.listen()
+		l.keep(1)
+		l.set(func() { l.hang = true })
+		l.lost()
+		l.wait(13 * time.Second) // each has read once or twice, for 2 s
+		l.set(func() { l.hang = false })
+		l.wait(5 * time.Second)
+		got, _ := came.take()
+		for _, frame := range got {
+			if !strings.HasPrefix(frame, `["n",1,{`) {
+				t.Fatalf("got %s", frame)
+			}
+		}
+		if len(got) != channels {
+			t.Errorf("%d events came", len(got))
+		}
+	})
+}
+
 // A log that does not answer refuses joins, and says so.
 func TestJoinWithoutLog(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
