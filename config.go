@@ -103,6 +103,10 @@ type Config struct {
 	// does the check "broker", which a [pubsub.Reporter] adds to Checks. Default: local, one server alone.
 	Broker pubsub.Broker
 
+	// Node is this server's name among those of the cluster, for operators: see [Member]. Servers on one machine need one each. Default:
+	// the machine's host name.
+	Node string
+
 	// Extensions run in order while New makes the Server. Default none.
 	Extensions []Extension
 
@@ -192,6 +196,9 @@ func (c Config) withDefaults() Config {
 	c.ShutdownTimeout = cmp.Or(c.ShutdownTimeout, 25*time.Second)
 	if c.DrainDelay == 0 && !c.Development {
 		c.DrainDelay = min(5*time.Second, c.ShutdownTimeout/2)
+	}
+	if c.Node == "" {
+		c.Node, _ = os.Hostname()
 	}
 	if c.Handler == nil {
 		c.Handler = http.NotFoundHandler()

@@ -224,6 +224,9 @@ func (s *Server) logStart(l, inner net.Listener) {
 		"addr", l.Addr().String(), "environment", environment, "version", version(), "tls", s.cfg.TLS != nil,
 		"apps", len(s.apps), "tokens", s.tokens.String(), "cluster", s.hub != nil,
 	}
+	if s.hub != nil {
+		attrs = append(attrs, "node", s.cfg.Node)
+	}
 	if inner != nil {
 		attrs = append(attrs, "inner", inner.Addr().String())
 	}

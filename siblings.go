@@ -59,6 +59,7 @@ type question struct {
 // A siblingAnswer is what a server answers, or a part of it.
 type siblingAnswer struct {
 	Server  string   `json:"server"`
+	Node    string   `json:"node"`
 	Round   uint64   `json:"round"`
 	Members []Member `json:"members,omitempty"` // to controlMembers
 	Users   []string `json:"users,omitempty"`   // to controlPresence
@@ -272,13 +273,13 @@ func (b *siblings) answer(ctx context.Context, m controlMessage) {
 	var all siblingAnswer
 	if p := b.server.poolNamed(m.Pool); p != nil && m.Channel != nil {
 		if m.Kind == controlMembers {
-			all.Members = p.members(m.Tenant, *m.Channel)
+			all.Members = p.members(m.Tenant, *m.Channel, b.server.cfg.Node)
 		} else {
 			all.Users, all.Seq = b.server.presence.here(presenceKey{p, m.Tenant, *m.Channel})
 		}
 	}
 	for more := true; more; {
-		part := siblingAnswer{Server: b.id, Round: m.Round, Seq: all.Seq}
+		part := siblingAnswer{Server: b.id, Node: b.server.cfg.Node, Round: m.Round, Seq: all.Seq}
 		part.Members, all.Members = cut(all.Members, membersPart)
 		part.Users, all.Users = cut(all.Users, membersPart)
 		more = len(all.Members)+len(all.Users) > 0
@@ -339,7 +340,11 @@ func (a *question) answered(server string) {
 func (b *siblings) members(ctx context.Context, pool, tenant string, ch registry.Channel) (members []Member, err error) {
 	answers, err := b.ask(ctx, controlMessage{Kind: controlMembers, Pool: pool, Tenant: tenant, Channel: &ch})
 	for _, a := range answers {
-		members = append(members, a.Members...)
+		nodes := []string{a.Node}
+		for _, m := range a.Members {
+			m.Nodes = nodes
+			members = append(members, m)
+		}
 	}
 	return members, err
 }

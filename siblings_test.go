@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http/httptest"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -76,7 +77,7 @@ func TestMembersOfAllServers(t *testing.T) {
 		var servers []*mooncoretest.Server
 		for i := range 3 {
 			b := &mortalBroker{sharedBroker: sharedBroker{Local: local}}
-			brokers, cfg.Broker = append(brokers, b), b
+			brokers, cfg.Broker, cfg.Node = append(brokers, b), b, fmt.Sprint("node", i)
 			servers = append(servers, mooncoretest.New(t, cfg))
 			time.Sleep(time.Second)
 			for _, user := range []string{"everywhere", fmt.Sprintf("only%d", i)} {
@@ -98,34 +99,34 @@ func TestMembersOfAllServers(t *testing.T) {
 				}
 				var got []string
 				for _, m := range list {
-					got = append(got, fmt.Sprintf("%s:%d:%d", m.User, m.Conns, int(m.Since.Sub(start).Seconds())))
+					got = append(got, fmt.Sprintf("%s:%d:%d:%s", m.User, m.Conns, int(m.Since.Sub(start).Seconds()), strings.Join(m.Nodes, "+")))
 				}
 				if fmt.Sprint(got) != fmt.Sprint(members) || time.Since(asked) != took {
 					t.Errorf("%s: server %d: %v after %v, want %v after %v", what, i, got, time.Since(asked), members, took)
 				}
 			}
 		}
-		want("all", 0, "everywhere:3:1", "only0:1:1", "only1:1:2", "only2:1:3")
+		want("all", 0, "everywhere:3:1:node0+node1+node2", "only0:1:1:node0", "only1:1:2:node1", "only2:1:3:node2")
 		if list, err := servers[0].Tenant("", "t").Members(t.Context(), "b"); err != nil || len(list) != 0 {
 			t.Errorf("nobody's channel: %v, error %v", list, err)
 		}
 
 		brokers[0].dead.Store(true)
-		want("one dies", 2*time.Second, "everywhere:2:2", "only1:1:2", "only2:1:3")
-		want("after that", 0, "everywhere:2:2", "only1:1:2", "only2:1:3")
+		want("one dies", 2*time.Second, "everywhere:2:2:node1+node2", "only1:1:2:node1", "only2:1:3:node2")
+		want("after that", 0, "everywhere:2:2:node1+node2", "only1:1:2:node1", "only2:1:3:node2")
 		brokers[0].dead.Store(false)
 		time.Sleep(2 * time.Second)
-		want("it was only away", 0, "everywhere:3:1", "only0:1:1", "only1:1:2", "only2:1:3")
+		want("it was only away", 0, "everywhere:3:1:node0+node1+node2", "only0:1:1:node0", "only1:1:2:node1", "only2:1:3:node2")
 
 		brokers[0].dead.Store(true)
 		time.Sleep(10 * time.Second)
-		want("one died long ago", 0, "everywhere:2:2", "only1:1:2", "only2:1:3")
+		want("one died long ago", 0, "everywhere:2:2:node1+node2", "only1:1:2:node1", "only2:1:3:node2")
 		brokers[0].dead.Store(false)
 		if err := servers[0].Shutdown(t.Context()); err != nil {
 			t.Error(err)
 		}
 		brokers[0].dead.Store(true) // so that it is not asked
-		want("one was stopped", 0, "everywhere:2:2", "only1:1:2", "only2:1:3")
+		want("one was stopped", 0, "everywhere:2:2:node1+node2", "only1:1:2:node1", "only2:1:3:node2")
 	})
 }
 

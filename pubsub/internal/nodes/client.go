@@ -15,7 +15,6 @@ import (
 	"time"
 
 	"github.com/coder/websocket"
-	"github.com/mooncore/mooncore"
 )
 
 const (
@@ -126,7 +125,7 @@ func (c *client) session(ctx context.Context) error {
 		}
 		switch string(message[0]) {
 		case `"response"`:
-			var members []mooncore.Member
+			var members map[string]member
 			if err := json.Unmarshal(message[1], &members); err != nil || !joined {
 				return fmt.Errorf("joined: %t; the members are %s", joined, message[1])
 			}
@@ -154,11 +153,11 @@ func (c *client) isUp() bool {
 	return c.up
 }
 
-func (c *client) begin(members []mooncore.Member, early []event) {
+func (c *client) begin(members map[string]member, early []event) {
 	c.mu.Lock()
 	c.members = map[string]bool{}
-	for _, m := range members {
-		c.members[m.User] = true
+	for user := range members {
+		c.members[user] = true
 	}
 	c.mu.Unlock()
 	for _, e := range early {
@@ -182,7 +181,7 @@ func (c *client) apply(e event) {
 }
 
 // differs says how what the client was told differs from who is there.
-func (c *client) differs(want map[string]int) string {
+func (c *client) differs(want map[string]member) string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !c.up {
@@ -201,7 +200,7 @@ func compare(what string, got, want []string) string {
 func keys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }
 
 // members asks a node who is there.
-func members(ctx context.Context, addr string) (found map[string]int, err error) {
+func members(ctx context.Context, addr string) (found map[string]member, err error) {
 	ctx, cancel := context.WithTimeout(ctx, dialTime)
 	defer cancel()
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+addr+"/run/members", http.NoBody)
@@ -216,16 +215,11 @@ func members(ctx context.Context, addr string) (found map[string]int, err error)
 	}
 	defer resp.Body.Close()
 	body, err := io.ReadAll(resp.Body)
-	var list []mooncore.Member
 	if err == nil {
-		err = json.Unmarshal(body, &list)
+		err = json.Unmarshal(body, &found)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", body, err)
-	}
-	found = map[string]int{}
-	for _, m := range list {
-		found[m.User] = m.Conns
 	}
 	return found, nil
 }

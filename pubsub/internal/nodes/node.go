@@ -51,15 +51,13 @@ func serve(text string, connect func(text string) (pubsub.Broker, error)) error 
 		return err
 	}
 	srv, err := mooncore.New(mooncore.Config{
-		Addr: c.Addr, Broker: broker, Development: true, Authenticate: whoever,
+		Addr: c.Addr, Node: c.Addr, Broker: broker, Development: true, Authenticate: whoever,
 		Logger: slog.New(slog.NewTextHandler(os.Stderr, nil)),
 		Routers: []mooncore.Router{{
 			Channels: []mooncore.Channel{{Name: room, Allow: mooncore.Authenticated, Presence: true}},
 			Actions: []mooncore.Action{{
 				Name: "members", Allow: mooncore.Authenticated,
-				Handler: mooncore.Func(func(ctx context.Context, _ struct{}) ([]mooncore.Member, error) {
-					return mooncore.RequestFrom(ctx).Tenant().Members(ctx, room)
-				}),
+				Handler: mooncore.Func(listMembers),
 			}},
 		}},
 	})
@@ -67,6 +65,24 @@ func serve(text string, connect func(text string) (pubsub.Broker, error)) error 
 		return err
 	}
 	return srv.Run(context.Background())
+}
+
+// A member is where a user is.
+type member struct {
+	Conns int
+	Nodes []string // by their addresses, sorted
+}
+
+func listMembers(ctx context.Context, _ struct{}) (map[string]member, error) {
+	list, err := mooncore.RequestFrom(ctx).Tenant().Members(ctx, room)
+	if err != nil {
+		return nil, err
+	}
+	members := map[string]member{}
+	for _, m := range list {
+		members[m.User] = member{m.Conns, m.Nodes}
+	}
+	return members, nil
 }
 
 // whoever believes a client who it is.

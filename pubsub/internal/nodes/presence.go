@@ -127,11 +127,14 @@ func (c *cluster) of(node int) (list []*client) {
 }
 
 // there is who has connections by nodes other than one.
-func (c *cluster) there(but int) map[string]int {
-	users := map[string]int{}
+func (c *cluster) there(but int) map[string]member {
+	users := map[string]member{}
 	for _, client := range c.clients {
 		if client.home != but {
-			users[client.user]++
+			m := users[client.user]
+			nodes := append(slices.Clone(m.Nodes), c.nodes[client.home].Addr())
+			slices.Sort(nodes)
+			users[client.user] = member{m.Conns + 1, slices.Compact(nodes)}
 		}
 	}
 	return users
@@ -157,7 +160,7 @@ func (c *cluster) settled(when string, but int) {
 	c.slowest = max(c.slowest, time.Since(began))
 }
 
-func (c *cluster) wrong(want map[string]int, but int) (texts []string) {
+func (c *cluster) wrong(want map[string]member, but int) (texts []string) {
 	add := func(text string) {
 		if text != "" {
 			texts = append(texts, text)
@@ -185,9 +188,9 @@ func (c *cluster) wrong(want map[string]int, but int) (texts []string) {
 	return texts
 }
 
-func counted(users map[string]int) (texts []string) {
+func counted(users map[string]member) (texts []string) {
 	for _, user := range keys(users) {
-		texts = append(texts, fmt.Sprintf("%s:%d", user, users[user]))
+		texts = append(texts, fmt.Sprintf("%s:%v", user, users[user]))
 	}
 	return texts
 }
