@@ -38,3 +38,9 @@ func TestPresenceCut(t *testing.T) {
 	}
 	nodes.PresenceCut(t, places)
 }
+
+// TestEverywhere has servers that share a Redis act on each other's users.
+func TestEverywhere(t *testing.T) {
+	redis := redisServer(t)
+	nodes.Everywhere(t, func(t *testing.T) pubsub.Broker { return connect(t, redis.Addr()) })
+}

@@ -1,6 +1,7 @@
 //go:build unix
 
-// Package nodes harms whole servers of a cluster, each in a process of its own, and compares what their clients are told.
+// Package nodes tests whole servers that a broker joins: what they do to each other's users, and what clients are told while servers, each
+// in a process of its own, are harmed.
 package nodes
 
 import (

@@ -55,3 +55,19 @@ func TestPresenceCut(t *testing.T) {
 	}
 	nodes.PresenceCut(t, places)
 }
+
+// TestEverywhere has servers act on each other's users, which share a NATS server, or bring one each.
+func TestEverywhere(t *testing.T) {
+	t.Run("Server", func(t *testing.T) {
+		nats := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
+		nodes.Everywhere(t, func(t *testing.T) pubsub.Broker { return connect(t, nats.Addr()) })
+	})
+	t.Run("Embedded", func(t *testing.T) {
+		var peers []string
+		nodes.Everywhere(t, func(t *testing.T) pubsub.Broker {
+			b := start(t, embedded.Options{Addr: "127.0.0.1:0", Peers: peers})
+			peers = append(peers, b.Addr())
+			return b
+		})
+	})
+}
