@@ -128,7 +128,6 @@ func (b *Broker) run(failed chan<- error) {
 	defer b.dialed.cut()
 	for attempt := 1; ; attempt++ {
 		up, err := b.serve()
-		b.link.Down()
 		if up {
 			attempt = 1
 		}
@@ -154,7 +153,10 @@ func (b *Broker) serve() (up bool, err error) {
 	session, release := b.client.Dedicate()
 	defer release()
 	defer session.Close()
-	defer b.dialed.cut() // first: a server that doesn't answer would hold back Close, and what waits for it
+	// First, that nobody begins a call on a new connection; then this, since a server that doesn't answer would hold back Close, and what
+	// waits for it.
+	defer b.dialed.cut()
+	defer b.link.Down()
 	probed := make(chan struct{}, 1)
 	ended := session.SetPubSubHooks(rueidis.PubSubHooks{OnMessage: func(m rueidis.PubSubMessage) {
 		if m.Channel == b.probe {
@@ -174,28 +176,37 @@ func (b *Broker) serve() (up bool, err error) {
 	defer b.setSession(nil)
 	ticker := time.NewTicker(probeInterval)
 	defer ticker.Stop()
-	if err := b.sendProbe(); err != nil {
-		return false, err
-	}
+	// A probe may take longer than its context allows: it waits for a connection that somebody else opens.
+	sent := make(chan error, 1)
+	probe := func() { b.wg.Go(func() { sent <- b.sendProbe() }) }
+	sending, came := true, false
+	probe()
 	for {
+		if came && !sending && !up {
+			up = true
+			b.arrive(cuts)
+		}
 		select {
 		case <-b.done:
 			b.drain()
 			return up, pubsub.ErrClosed
 		case err := <-ended:
 			return up, err
-		case <-probed:
-			if !up {
-				up = true
-				b.arrive(cuts)
+		case err := <-sent:
+			// The loss of a probe is what it is for, once messages have passed.
+			if err != nil && !up || errors.Is(err, errReplica) {
+				return up, err
 			}
+			sending = false
+		case <-probed:
+			came = true
 		case <-ticker.C:
 			if !up || b.link.Silent() > silence {
 				return up, errSilent
 			}
-			// The loss of a probe is what it is for.
-			if err := b.sendProbe(); errors.Is(err, errReplica) {
-				return up, err
+			if !sending {
+				sending = true
+				probe()
 			}
 		}
 	}
