@@ -254,9 +254,14 @@ func version() string {
 	return "unknown"
 }
 
+// refuseTime is for how long calls are refused at least, before Shutdown returns and the program closes its listener. A proxy that doesn't
+// ask /readyz sends no more after the first refusal; a call that it sent while the listener closes would be reset, and nobody knew
+// whether it ran.
+const refuseTime = time.Second
+
 // Shutdown drains: /readyz fails, new calls are refused after Config.DrainDelay, running ones are answered, connections are
-// closed with 1012, the goroutines of [Server.Go] and the broker stop. It returns when all of them have ended, or, after it
-// has cut off what was left, the error of ctx. Further calls wait for the first, as long as their own ctx lasts, and return its
+// closed with 1012, the goroutines of [Server.Go] and the broker stop. It returns when all of them have ended, and calls were refused
+// for a second, or for DrainDelay if that is less; or, after it has cut off what was left, the error of ctx. Further calls wait for the first, as long as their own ctx lasts, and return its
 // error.
 //
 // [http.Server.Shutdown] closes no WebSocket: a program that mounts the Server calls both, this one first.
@@ -274,6 +279,7 @@ func (s *Server) drain(ctx context.Context) error {
 	s.health.setDraining()
 	pause(ctx, s.cfg.DrainDelay)
 	callsEnded := s.gate.close()
+	noticed := time.After(min(s.cfg.DrainDelay, refuseTime))
 	socketsClosed := s.sockets.close()
 	err := waitFor(ctx, callsEnded)
 	if err != nil {
@@ -288,7 +294,12 @@ func (s *Server) drain(ctx context.Context) error {
 		}
 	}
 	s.presence.close()
-	return errors.Join(err, s.stop(ctx))
+	err = errors.Join(err, s.stop(ctx))
+	select {
+	case <-noticed:
+	case <-ctx.Done():
+	}
+	return err
 }
 
 // abandon ends what New started, for a server that never served.

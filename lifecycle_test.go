@@ -584,6 +584,33 @@ func TestWebSocketCallDuringTheDrainIsRefused(t *testing.T) {
 }
 
 // An action that never ends costs the time of the context, and nobody else their end.
+// A proxy that doesn't ask /readyz learns of the end by a refusal, and is to send nothing more when the listener closes.
+func TestShutdownRefusesForAWhile(t *testing.T) {
+	for _, tt := range []struct {
+		delay, timeout, want time.Duration
+	}{
+		{5 * time.Second, time.Minute, 6 * time.Second},
+		{200 * time.Millisecond, time.Minute, 400 * time.Millisecond},
+		{-1, time.Minute, 0},
+		{5 * time.Second, 5500 * time.Millisecond, 5500 * time.Millisecond},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			_, cfg := newParts()
+			cfg.DrainDelay = tt.delay
+			srv := mooncoretest.New(t, cfg)
+			ctx, cancel := context.WithTimeout(t.Context(), tt.timeout)
+			defer cancel()
+			start := time.Now()
+			if err := srv.Shutdown(ctx); err != nil {
+				t.Errorf("Shutdown: %v", err)
+			}
+			if got := time.Since(start); got != tt.want {
+				t.Errorf("DrainDelay %v: Shutdown returned after %v, want %v", tt.delay, got, tt.want)
+			}
+		})
+	}
+}
+
 func TestShutdownReturnsWhenItsContextEnds(t *testing.T) {
 	for _, by := range []string{"http", "ws"} {
 		t.Run(by, func(t *testing.T) {
