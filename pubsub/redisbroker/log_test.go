@@ -57,18 +57,22 @@ func switched(t testing.TB, addr *atomic.Value) *redisbroker.Broker {
 // read returns what is kept of a topic behind an offset, page by page, and the top.
 func read(t testing.TB, b pubsub.Log, topic string, after uint64) (entries []pubsub.Entry, top pubsub.Position) {
 	t.Helper()
-	for {
+	for from := after; ; {
 		var page pubsub.Page
 		eventually(t, "no page can be read", func() (ok bool) {
 			var err error
-			page, err = b.Read(context.Background(), topic, after, 1000, keep)
+			page, err = b.Read(context.Background(), topic, from, 1000, keep)
 			return err == nil
 		})
+		if len(entries) > 0 && page.Top.Epoch != top.Epoch { // it was evicted since the last page
+			entries, from = nil, after
+			continue
+		}
 		entries, top = append(entries, page.Entries...), page.Top
 		if len(page.Entries) == 0 {
 			return entries, top
 		}
-		after = page.Entries[len(page.Entries)-1].Offset
+		from = page.Entries[len(page.Entries)-1].Offset
 	}
 }
 
