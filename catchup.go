@@ -1,9 +1,11 @@
 package mooncore
 
 import (
+	"slices"
 	"time"
 
 	"github.com/mooncore/mooncore/pubsub"
+	"github.com/mooncore/mooncore/registry"
 )
 
 // A catchUp is one attempt to get a feed to where its channel stands.
@@ -11,12 +13,12 @@ type catchUp struct {
 	feed   *feed
 	until  time.Time
 	pause  time.Duration
-	budget int // of what may be delivered without a pause
+	budget int // of what may be delivered before the clients have had time to read
 
 	epoch string    // that the log has, and the feed has not
 	since time.Time // when it was seen first
 
-	gap   pubsub.Position // behind it the log lacks something, or has too much
+	gap   pubsub.Position // behind it the log lacks something
 	found time.Time       // when that was seen first
 }
 
@@ -49,6 +51,9 @@ func (c *catchUp) step() bool {
 	defer f.unlock()
 	before := f.at
 	done := err == nil && c.take(asked, began, page)
+	if f.at != before {
+		c.until = time.Now().Add(catchUpTime)
+	}
 	switch {
 	case f.ctx.Err() != nil:
 		done = true
@@ -57,6 +62,9 @@ func (c *catchUp) step() bool {
 	case !done && !time.Now().Before(c.until):
 		c.giveUp(page, err)
 		done = true
+	case !done && c.budget <= 0:
+		c.rest()
+		return true
 	case !done && (err != nil || f.at == before):
 		c.sleep()
 		return true
@@ -74,8 +82,26 @@ func (c *catchUp) sleep() {
 	f.unlock()
 	pause(f.ctx, c.pause)
 	c.pause = min(2*c.pause, longPause)
-	c.budget = f.history.budget // the clients had time to read
+	c.budget = f.history.budget
 	f.mu.Lock()
+}
+
+// rest waits until the members have read most of what they were sent, but nobody waits for a slow one for longer than longPause: that one is
+// closed when it is sent too much. feed.mu is held, but not meanwhile.
+func (c *catchUp) rest() {
+	f := c.feed
+	f.unlock()
+	for until := time.Now().Add(longPause); time.Now().Before(until) && f.ctx.Err() == nil && !f.haveRead(); {
+		pause(f.ctx, firstPause)
+	}
+	c.budget = f.history.budget
+	f.mu.Lock()
+}
+
+func (f *feed) haveRead() bool {
+	return !slices.ContainsFunc(f.pool.conns.Members(f.tenant, f.ch), func(m registry.Membership[*Conn]) bool {
+		return m.Value.Queued() > f.history.budget/4
+	})
 }
 
 // take delivers what a page adds, and reports whether nothing is missing now. It was asked for behind a position, at a time. feed.mu is held.
@@ -110,14 +136,12 @@ func (c *catchUp) take(asked pubsub.Position, began time.Time, page pubsub.Page)
 			f.lose(reasonTrimmed)
 			f.jump(pubsub.Position{Epoch: e.Epoch, Offset: e.Offset - 1})
 		}
-		if c.budget -= f.event(e).cost(); c.budget < 0 {
-			if c.early() {
-				return false
-			}
-			f.lose(reasonTooLarge)
-			f.jump(page.Top)
-			break
+		cost := f.event(e).cost()
+		if c.budget < cost && c.budget < f.history.budget {
+			c.budget = 0
+			return false
 		}
+		c.budget -= cost
 		f.deliver(e)
 	}
 	f.drain()

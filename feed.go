@@ -15,7 +15,7 @@ import (
 )
 
 const (
-	catchUpTime = 10 * time.Second // for how long what was missed is looked for, beside waiting for a turn to read
+	catchUpTime = 10 * time.Second // for how long what was missed next is looked for, beside waiting for a turn to read
 	feedLook    = 50 * time.Second // between looks after a quiet feed, at most: epochs are kept for a minute
 	recentTime  = 5 * time.Second  // for how long what came lately is remembered after the last join
 	firstPause  = 100 * time.Millisecond

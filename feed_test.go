@@ -288,14 +288,13 @@ func TestFeed(t *testing.T) {
 			l.append(9, 9)
 		},
 			append([]string{lost}, positioned("A", 9)...), 1012, 0},
-		{"too much", func(l *fakeLog) {
-			l.set(func() { l.size = 1000 })
-			l.keep(500)
-			l.come("A", 500)
-			l.wait(time.Second)
+		{"more comes than can wait", func(l *fakeLog) {
+			l.fails()
+			l.set(func() { l.size = 60_000 })
+			l.come("A", 5, 6, 7)
 			l.set(func() { l.size = 0 })
-			l.append(501, 501)
-		}, append([]string{lost}, positioned("A", 501)...), 1012, 0},
+			l.come("A", 8)
+		}, append([]string{lost}, positioned("A", 8)...), 1012, time.Second},
 		{"the log is behind", func(l *fakeLog) {
 			l.set(func() { l.seen = 4 })
 			l.keep(6)
@@ -356,7 +355,7 @@ func TestFeed(t *testing.T) {
 				tt.do(l)
 				time.Sleep(tt.wait)
 				got, code := first.take()
-				got = slices.DeleteFunc(got, func(frame string) bool { return len(frame) > 1000 }) // of "too much", as much as there is room for
+				got = slices.DeleteFunc(got, func(frame string) bool { return len(frame) > 1000 }) // of "more comes than can wait"
 				if !slices.Equal(got, tt.want) || code != 0 {
 					t.Errorf("got %q, close code %d, want %q", got, code, tt.want)
 				}
@@ -385,6 +384,73 @@ func TestFeed(t *testing.T) {
 func (l *fakeLog) wait(d time.Duration) {
 	time.Sleep(d)
 	synctest.Wait()
+}
+
+// However much was missed, it comes as fast as the clients read. One that reads hardly anything is closed, and nobody waits for it for long.
+func TestFeedInPortions(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		size int
+		top  uint64
+		page func(l *fakeLog) *pubsub.Page // the first, if it is another one
+	}{
+		{"small events", 1000, 1000, nil},
+		{"large events", 100_000, 20, nil},
+		{"events larger than a portion, for more than 10 s", 200_000, 120, nil},
+		{"a large one behind small ones", 200_000, 101, func(l *fakeLog) *pubsub.Page {
+			var entries []pubsub.Entry
+			for l.size = 1000; len(entries) < 100; {
+				entries = append(entries, l.entry("A", uint64(len(entries)+1)))
+			}
+			l.size = 200_000
+			return l.page(append(entries, l.entry("A", 101))...)
+		}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				l := newFakeLog()
+				srv := l.serve(t)
+				positions, plain, slow := srv.dialHistory(aliceT), srv.dialAs(aliceT), srv.dialHistory(aliceT)
+				positions.join("room", "")
+				plain.ask(`["join","room"]`)
+				slow.join("room", "")
+				first, second := positions.listen(), plain.listen()
+				var wg sync.WaitGroup
+				wg.Go(func() {
+					for err := error(nil); err == nil; time.Sleep(4 * time.Second) { // without a pause of 5 s, after which it would be closed
+						_, _, err = slow.ws.Read(context.Background())
+					}
+				})
+				l.set(func() {
+					l.size, l.top = tt.size, tt.top
+					if tt.page != nil {
+						l.next = tt.page(l)
+					}
+				})
+				l.lost()
+				l.wait(20 * time.Second)
+				l.set(func() { l.size = 0 })
+				l.append(tt.top+1, tt.top+1)
+				got, code := first.take()
+				for i, frame := range got {
+					if want := fmt.Sprintf(`{"offset":%d,"epoch":"A","channel":"room"}]`, i+1); !strings.HasSuffix(frame, want) {
+						t.Fatalf("frame %d is %.50q…, want %s", i+1, frame, want)
+					}
+				}
+				if uint64(len(got)) != tt.top+1 || code != 0 {
+					t.Errorf("%d events came, close code %d", len(got), code)
+				}
+				if got, code := second.take(); uint64(len(got)) != tt.top+1 || code != 0 {
+					t.Errorf("%d events came to the other one, close code %d", len(got), code)
+				}
+				if n := srv.Stats().Conns; n != 2 {
+					t.Errorf("%d connections are left", n)
+				}
+				slow.ws.CloseNow()
+				wg.Wait()
+			})
+		})
+	}
 }
 
 // The first event of a channel decides about its epoch, whatever that was before.

@@ -97,7 +97,7 @@ func TestRejoin(t *testing.T) {
 					tt.do(l)
 				}
 				if tt.then != nil {
-					time.AfterFunc(500*time.Millisecond, func() { tt.then(l) })
+					time.AfterFunc(450*time.Millisecond, func() { tt.then(l) }) // while nothing else happens
 				}
 				conn := srv.dialHistory(mooncore.Identity{User: "bob", Tenant: "t"})
 				start := time.Now()
