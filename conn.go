@@ -195,11 +195,11 @@ func (c *Conn) authenticate(ctx context.Context, id *Identity) error {
 		return errAway
 	}
 	old, left, err := c.become(id, c.allowed(ctx, id))
+	c.release(old.tenantName(), left...)
 	if err != nil {
 		c.release(id.Tenant, own)
 		return err
 	}
-	c.release(old.tenantName(), left...)
 	// A revocation between the check of the token and this moment did not see the connection.
 	if c.server.tokens.refuses(id) {
 		c.ws.Close(ws.CodeUnauthorized, "token revoked")
@@ -228,13 +228,21 @@ func (c *Conn) become(id *Identity, keep map[registry.Channel]bool) (old *Identi
 	if c.closed {
 		return old, nil, net.ErrClosed
 	}
-	move := func() { left = c.member.Move(id.Tenant, func(ch registry.Channel) bool { return keep[ch] }) }
-	if old.tenantName() == id.Tenant {
+	exp := c.deadline.Swap(0) // from now on, no event is dropped
+	if exp != 0 && time.Now().UnixNano() >= exp {
+		left, exp = c.lapse(), 0 // some may have been
+	}
+	now := c.identity.Load()
+	var moved []registry.Channel
+	move := func() { moved = c.member.Move(id.Tenant, func(ch registry.Channel) bool { return keep[ch] }) }
+	if now.tenantName() == id.Tenant {
 		move()
 	} else if !c.pool.admit(id.Tenant, c.server.cfg.Limits.TenantConns, move) {
-		return old, nil, errOverloaded
+		c.deadline.Store(exp)
+		return old, left, errOverloaded
 	}
-	c.server.presence.left(c, old, left)
+	left = append(left, moved...)
+	c.server.presence.left(c, now, moved)
 	c.lapsed = false
 	c.identity.Store(id)
 	expires := id.Expires
@@ -277,11 +285,11 @@ func (c *Conn) setDeadline(at time.Time, fn func()) {
 
 // expire ends the identity when its time has come, and gives the client the grace time to send a fresh token.
 func (c *Conn) expire() {
-	old, left := c.lapse()
+	old, left := c.expireNow()
 	c.release(old.tenantName(), left...)
 }
 
-func (c *Conn) lapse() (old *Identity, left []registry.Channel) {
+func (c *Conn) expireNow() (old *Identity, left []registry.Channel) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	old = c.identity.Load()
@@ -294,18 +302,24 @@ func (c *Conn) lapse() (old *Identity, left []registry.Channel) {
 		c.timer = time.AfterFunc(time.Duration(left), c.expire)
 		return old, nil
 	}
+	return old, c.lapse()
+}
+
+// lapse makes the connection anonymous, and returns the channels that it left. The caller holds c.mu.
+func (c *Conn) lapse() (left []registry.Channel) {
 	left = c.member.Move(anonTenant, nil)
-	c.server.presence.left(c, old, left)
+	c.server.presence.left(c, c.identity.Load(), left)
 	c.identity.Store(nobody)
 	c.deadline.Store(0)
 	c.lapsed = true
+	c.timer.Stop()
 	c.timer = time.AfterFunc(graceTime, func() {
 		if c.expired() {
 			c.ws.Close(ws.CodeUnauthorized, "token expired")
 		}
 	})
 	c.send(`["jwt","jwt_expired"]`)
-	return old, left
+	return left
 }
 
 // join makes the connection a member of a channel of id's scope and reports whether it is one now; it is not when another is

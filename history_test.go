@@ -303,6 +303,45 @@ func TestHistoryOfARefreshedToken(t *testing.T) {
 	})
 }
 
+// An event that comes when a token has expired is dropped. A fresh token that comes at that moment must not keep the channel as if nothing
+// were missing.
+func TestHistoryOfATokenRefreshedTooLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var srv *live
+		var expires time.Time
+		refreshing := false
+		cfg := withHistory()
+		cfg.Routers[0].Channels[0].Join = func(context.Context, mooncore.Identity, string) error {
+			if refreshing {
+				time.Sleep(time.Until(expires))
+				srv.numbers("room", 1, 1)
+			}
+			return nil
+		}
+		srv, _ = serveInMemory(t, cfg)
+		for range 20 { // what happens at the same time comes in any order
+			refreshing, expires = false, time.Now().Add(time.Minute)
+			conn := srv.dialHistory(mooncore.Identity{User: "alice", Tenant: "t", Expires: expires})
+			conn.join("room", "")
+			refreshing = true
+			conn.send(fmt.Sprintf(`["jwt",%q]`, srv.token(aliceT)))
+			conn.expect(`["jwt","jwt_expired"]`)
+			if got, _ := conn.read(); !strings.HasPrefix(got, `["jwt",{`) {
+				t.Fatalf("got %s", got)
+			}
+			if got := conn.ask("channel_list"); got != `["channel_list",["@alice"]]` {
+				t.Errorf("got %s", got)
+			}
+			conn.send("quit")
+			conn.expectClose(1000)
+			synctest.Wait()
+			if n := srv.Stats().History.Feeds; n != 0 {
+				t.Fatalf("%d feeds are left", n)
+			}
+		}
+	})
+}
+
 // An action's events come before its response, also those that are kept.
 func TestHistoryBeforeTheResponse(t *testing.T) {
 	cfg := withHistory()

@@ -288,6 +288,22 @@ func TestTenantConns(t *testing.T) {
 	}
 }
 
+// A login that the other tenant has no place for changes nothing: the old identity ends when it would have.
+func TestTenantConnsKeepExpiry(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := withTokens()
+		cfg.Limits.TenantConns = 1
+		srv, _ := serveInMemory(t, cfg)
+		other := mooncore.Identity{User: "alice", Tenant: "t2"}
+		srv.dialAs(other).ask("ping")
+		conn := srv.dialAs(mooncore.Identity{User: "alice", Tenant: "t", Expires: time.Now().Add(time.Minute)})
+		if got := conn.ask(`["jwt","` + srv.token(other) + `"]`); got != `["jwt","jwt_failed"]` {
+			t.Errorf("where the tenant is full: %s", got)
+		}
+		conn.expect(`["jwt","jwt_expired"]`)
+	})
+}
+
 func TestChannelsOfAConnection(t *testing.T) {
 	cfg := mooncore.Config{JWT: mooncore.JWTConfig{Secret: testSecret}, Limits: mooncore.Limits{Channels: 3}, Routers: []mooncore.Router{{
 		Channels: []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated}},
