@@ -7,6 +7,7 @@ import (
 	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"log"
 	"net"
@@ -89,8 +90,7 @@ func newNodes() ([]node, error) {
 	nats := addrs[servers:]
 	var nodes []node
 	for i := range servers {
-		others := slices.Delete(slices.Clone(nats), i, i+1)
-		nodes = append(nodes, node{HTTP: addrs[i], NATS: nats[i], Peers: others, Secret: secret})
+		nodes = append(nodes, node{Name: fmt.Sprint("server ", i+1), HTTP: addrs[i], NATS: nats[i], Peers: nats, Secret: secret})
 	}
 	return nodes, nil
 }

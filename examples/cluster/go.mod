@@ -3,7 +3,6 @@ module github.com/mooncore/mooncore/examples/cluster
 go 1.26.0
 
 require (
-	github.com/coder/websocket v1.8.15
 	github.com/mooncore/mooncore v0.0.0
 	github.com/mooncore/mooncore/pubsub/natsbroker/embedded v0.0.0
 	github.com/mooncore/mooncore/pubsub/redisbroker v0.0.0
@@ -11,6 +10,7 @@ require (
 
 require (
 	github.com/antithesishq/antithesis-sdk-go v0.8.0-default-no-op // indirect
+	github.com/coder/websocket v1.8.15 // indirect
 	github.com/golang-jwt/jwt/v5 v5.3.1 // indirect
 	github.com/google/go-tpm v0.9.8 // indirect
 	github.com/klauspost/compress v1.20.3 // indirect

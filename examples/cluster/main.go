@@ -7,8 +7,8 @@
 //
 //	REDIS_URL=redis://127.0.0.1:6379 go run ./examples/cluster
 //
-// Kill one of them, by the number in the log: the windows that it served come back on another, and it is started again. HOST
-// and PORT make the proxy listen elsewhere.
+// Kill one of them, by the number in the log: the windows that it served come back on another, with every message once, and it is
+// started again. HOST and PORT make the proxy listen elsewhere.
 package main
 
 import (

@@ -1,16 +1,23 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
+	"log"
+	"net/http"
 	"os"
+	"regexp"
+	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/coder/websocket"
+	"github.com/mooncore/mooncore/internal/chromium"
 	"github.com/mooncore/mooncore/internal/leaktest"
 )
 
@@ -23,127 +30,78 @@ func TestMain(m *testing.M) {
 
 const patience = 30 * time.Second
 
-// A window is a person's page.
-type window struct {
-	t    *testing.T
-	name string
-	conn *websocket.Conn
-}
-
-// open comes to the chat by the proxy, and into its room.
-func open(t *testing.T, c *cluster, name string) *window {
-	t.Helper()
-	w := &window{t: t, name: name}
-	deadline := time.Now().Add(patience)
-	for {
-		ctx, cancel := context.WithTimeout(t.Context(), patience)
-		conn, _, err := websocket.Dial(ctx, "ws://"+c.addr()+"/ws", &websocket.DialOptions{Subprotocols: []string{"mooncore.v1"}})
-		cancel()
-		if err == nil {
-			w.conn = conn
-			break
+// TestCluster has somebody talk while a server is killed: whoever was on it comes back on another one with every message once.
+func TestCluster(t *testing.T) {
+	var lines lockedBuffer
+	log.SetOutput(&lines)
+	t.Cleanup(func() {
+		log.SetOutput(os.Stderr)
+		if t.Failed() {
+			t.Log(lines.String())
 		}
-		if time.Now().After(deadline) {
-			t.Fatal(err)
-		}
-		time.Sleep(20 * time.Millisecond) // real time: of other processes
+	}) // after the servers have ended
+	b := chromium.Start(t)
+	c := startCluster(t)
+	s := &speaker{t: t, addr: c.addr()}
+	s.logIn()
+	stays := open(b, c, "Ann")
+	comes := open(b, c, "Bob")
+	s.say(3)
+	of := regexp.MustCompile(`server (\d): .* source=ws user=Bob`).FindStringSubmatch(lines.String())
+	if of == nil {
+		t.Fatal("no server has a call of Bob's connection")
 	}
-	t.Cleanup(func() { w.conn.CloseNow() })
-	w.send(fmt.Sprintf(`{"action":"login","name":%q}`, name))
-	var answer []string
-	if err := json.Unmarshal([]byte(strings.Replace(w.expect(`["response","`), ",null]", "]", 1)), &answer); err != nil {
+	victim, _ := strconv.Atoi(of[1])
+
+	comes.Eval(`globalThis.RealSocket = WebSocket; globalThis.WebSocket = class extends RealSocket {
+		constructor() { super(location.origin.replace('http', 'ws') + '/nowhere') }
+	}; null`)
+	if err := syscall.Kill(int(c.pids[victim-1].Load()), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	w.send(fmt.Sprintf(`["jwt",%q]`, answer[1]))
-	w.expect(`["jwt",{`)
-	w.send(`["join","room-general"]`)
-	w.expect(`["channel_list",["room-general:default"`)
-	return w
-}
-
-func (w *window) send(text string) {
-	w.t.Helper()
-	if err := w.conn.Write(w.t.Context(), websocket.MessageText, []byte(text)); err != nil {
-		w.t.Fatalf("%s: %v", w.name, err)
-	}
-}
-
-// expect waits for a message that begins like this.
-func (w *window) expect(prefix string) string {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
-	defer cancel()
-	for {
-		_, data, err := w.conn.Read(ctx)
-		if err != nil {
-			w.t.Fatalf("%s waits for %s: %v", w.name, prefix, err)
-		}
-		if strings.HasPrefix(string(data), prefix) {
-			return string(data)
-		}
-	}
-}
-
-// gone waits until the connection has ended.
-func (w *window) gone() {
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
-	defer cancel()
-	for {
-		if _, _, err := w.conn.Read(ctx); err != nil {
-			if ctx.Err() != nil {
-				w.t.Fatalf("%s is still connected", w.name)
+	comes.Wait("document.getElementById('me-state').textContent === 'Reconnecting'")
+	s.say(10)
+	comes.Eval("globalThis.WebSocket = RealSocket; document.getElementById('retry').click()")
+	s.say(1)
+	for name, page := range map[string]*chromium.Page{"who stays": stays, "who comes back": comes, "who comes now": open(b, c, "Cat")} {
+		last, _ := json.Marshal(s.said[len(s.said)-1]) // a string has JSON
+		page.Wait(fmt.Sprintf("document.getElementById('log').textContent.includes(%s)", last))
+		var got []string
+		for text := range strings.SplitSeq(page.Eval("[...document.querySelectorAll('.bubble')].map((bubble) => bubble.textContent).join('\\n')").(string), "\n") {
+			if !slices.Contains(s.unsure, text) || slices.Contains(got, text) {
+				got = append(got, text)
 			}
-			return
+		}
+		if !slices.Equal(got, s.said) {
+			t.Errorf("%s sees %q, want %q", name, got, s.said)
+		}
+		if page.Eval("document.getElementById('log').textContent.includes('may be missing')") != false {
+			t.Errorf("%s is told that messages may be missing", name)
 		}
 	}
 }
 
-// hear waits for what somebody said. It returns false if the server closes the connection with 1012, since servers that have just
-// met, or lost each other, may have missed something.
-func (w *window) hear(from, text string) bool {
-	w.t.Helper()
-	ctx, cancel := context.WithTimeout(w.t.Context(), patience)
-	defer cancel()
-	for {
-		_, data, err := w.conn.Read(ctx)
-		if websocket.CloseStatus(err) == websocket.StatusServiceRestart {
-			return false
-		}
-		if err != nil {
-			w.t.Fatalf("%s waits for %s of %s: %v", w.name, text, from, err)
-		}
-		if message := string(data); strings.HasPrefix(message, `["message",`) &&
-			strings.Contains(message, fmt.Sprintf(`"from":%q`, from)) && strings.Contains(message, fmt.Sprintf(`"text":%q`, text)) {
-			return true
-		}
-	}
+// A lockedBuffer is written by the goroutines of all servers.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
 }
 
-// talk has one say something, and all hear it: at once, or when those have come back who may have missed it.
-func talk(t *testing.T, c *cluster, people []*window, speaker int, text string) {
+func (l *lockedBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+func (l *lockedBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}
+
+// startCluster starts the program's cluster, and waits until all of it is ready.
+func startCluster(t *testing.T) *cluster {
 	t.Helper()
-	for again := 0; ; again++ {
-		said := fmt.Sprintf("%s (%d)", text, again)
-		people[speaker].send(fmt.Sprintf(`{"action":"say","room":"room-general","text":%q,"rayid":1}`, said))
-		from, all := people[speaker].name, true
-		for i, w := range people {
-			if !w.hear(from, said) {
-				all = false
-				w.conn.CloseNow()
-				people[i] = open(t, c, w.name+"'")
-			}
-		}
-		if all {
-			return
-		}
-		if again == 5 {
-			t.Fatalf("nobody says %q but somebody must come back", text)
-		}
-	}
-}
-
-// TestCluster has people talk across servers, one of which is killed.
-func TestCluster(t *testing.T) {
 	t.Setenv("PORT", "0")
 	t.Setenv("REDIS_URL", "")
 	ctx, cancel := context.WithCancel(t.Context())
@@ -151,37 +109,18 @@ func TestCluster(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		cancel()
 		if err := c.wait(); err != nil {
 			t.Error(err)
 		}
-	}()
-	for deadline := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) { // real time: of other processes
-		if c.ready() == servers {
-			break
-		}
+	})
+	for deadline := time.Now().Add(patience); c.ready() < servers; time.Sleep(20 * time.Millisecond) { // real time: of other processes
 		if time.Now().After(deadline) {
 			t.Fatalf("%d servers are ready", c.ready())
 		}
 	}
-	var people []*window
-	for _, name := range []string{"Ann", "Bob", "Cat"} { // each on the next server
-		people = append(people, open(t, c, name))
-	}
-	for speaker := range people {
-		talk(t, c, people, speaker, "hello")
-	}
-
-	if err := syscall.Kill(int(c.pids[0].Load()), syscall.SIGKILL); err != nil {
-		t.Fatal(err)
-	}
-	// Who was on that server comes back on another; the rest stay.
-	lost := people[servers-1] // the balancer begins with the second server
-	lost.gone()
-	lost.conn.CloseNow()
-	people[servers-1] = open(t, c, "Cat again")
-	talk(t, c, people, 0, "still here?")
+	return c
 }
 
 // ready is how many servers are.
@@ -192,4 +131,79 @@ func (c *cluster) ready() (n int) {
 		}
 	}
 	return n
+}
+
+// open opens the page by the proxy, and comes in.
+func open(b *chromium.Browser, c *cluster, name string) *chromium.Page {
+	page := b.Open("http://" + c.addr() + "/")
+	page.Wait("document.activeElement?.id === 'name'")
+	page.Type(name)
+	page.Press("Enter")
+	page.Wait("document.getElementById('me-state').textContent === 'Online'")
+	page.Wait("document.getElementById('people').textContent.includes(" + fmt.Sprintf("%q", name) + ")")
+	return page
+}
+
+// A speaker talks by HTTP, by any server that is ready.
+type speaker struct {
+	t           *testing.T
+	addr, token string
+	said        []string // and accepted
+	unsure      []string // what was answered with an error, and may have come nevertheless
+}
+
+func (s *speaker) logIn() {
+	s.t.Helper()
+	if err := s.call("login", map[string]string{"name": "Speaker"}, &s.token); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// say says n things more. While the servers choose one of them anew to keep the room, none is accepted.
+func (s *speaker) say(n int) {
+	s.t.Helper()
+	deadline := time.Now().Add(patience)
+	for end := len(s.said) + n; len(s.said) < end; {
+		text := fmt.Sprintf("(%d after %d)", len(s.said)+1, len(s.unsure))
+		err := s.call("say", map[string]string{"room": "room-general", "text": text}, nil)
+		if err == nil {
+			s.said = append(s.said, text)
+			continue
+		}
+		s.unsure = append(s.unsure, text)
+		if time.Now().After(deadline) {
+			s.t.Fatal(err)
+		}
+		time.Sleep(100 * time.Millisecond) // real time: of other processes
+	}
+}
+
+func (s *speaker) call(action string, params, result any) error {
+	body, err := json.Marshal(params)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
+	defer cancel()
+	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://"+s.addr+"/run/"+action, strings.NewReader(string(body)))
+	if err != nil {
+		return err
+	}
+	r.Header.Set("Content-Type", "application/json")
+	if s.token != "" {
+		r.Header.Set("Authorization", "Bearer "+s.token)
+	}
+	r.Close = true
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return fmt.Errorf("%s: %s", action, resp.Status)
+	}
+	if result == nil {
+		return nil
+	}
+	return json.NewDecoder(resp.Body).Decode(result)
 }

@@ -20,9 +20,10 @@ const nodeEnv = "CLUSTER_NODE"
 
 // A node says what one server has to know.
 type node struct {
+	Name   string
 	HTTP   string   // where the proxy finds it
 	NATS   string   // where the others do
-	Peers  []string // their NATS
+	Peers  []string // the NATS of all
 	Secret string   // what all of them know: it signs tokens, and lets them into the cluster
 }
 
@@ -32,12 +33,14 @@ func runNode(ctx context.Context) error {
 	if err := json.Unmarshal([]byte(os.Getenv(nodeEnv)), &n); err != nil {
 		return fmt.Errorf("%s: %w", nodeEnv, err)
 	}
+	starting := context.AfterFunc(ctx, func() { os.Exit(0) }) // the broker may wait for others, which end too
 	broker, err := n.broker(os.Getenv("REDIS_URL"))
 	if err != nil {
 		return err
 	}
+	starting()
 	cfg := chat.Config()
-	cfg.Addr, cfg.Broker, cfg.Development = n.HTTP, broker, true
+	cfg.Addr, cfg.Node, cfg.Broker, cfg.Development = n.HTTP, n.Name, broker, true
 	cfg.JWT.Secret = mooncore.Secret(n.Secret)
 	cfg.TrustedProxies = []netip.Prefix{netip.MustParsePrefix("127.0.0.0/8")}
 	srv, err := mooncore.New(cfg)
@@ -57,5 +60,5 @@ func (n node) broker(redis string) (pubsub.Broker, error) {
 	if redis != "" {
 		return redisbroker.Connect(redis)
 	}
-	return embedded.Start(embedded.Options{Addr: n.NATS, Peers: n.Peers, Secret: n.Secret})
+	return embedded.Start(embedded.Options{Addr: n.NATS, Peers: n.Peers, Secret: n.Secret, History: &embedded.History{}})
 }

@@ -156,9 +156,9 @@ func TestDashboardInABrowser(t *testing.T) {
 		w.Wait("location.hash.includes('as=Ada') && !document.querySelector('.run-bar .primary').disabled")
 	})
 	step("watch a call arrive", func(t *testing.T, w *chromium.Page) {
-		show(w, "log?action=history")
+		show(w, "log?action=who")
 		w.Wait(has(".log-list", "No call matches"))
-		if out, status := p.call("history", ada.token, map[string]any{"room": "room-general"}); status != http.StatusOK {
+		if out, status := p.call("who", ada.token, map[string]any{"room": "room-general"}); status != http.StatusOK {
 			t.Fatalf("%d %s", status, out)
 		}
 		w.Wait(has(".log-list .list-row", "Ada"))
@@ -349,9 +349,9 @@ func TestManyCallsStaySmooth(t *testing.T) {
 	const calls = 10_000
 	b := chromium.Start(t)
 	p := start(t, build(t), "MOONCORE_DEV_SECRET="+secret)
-	p.callOften(calls, "history")
-	w := logIn(b, p, "log?action=history")
-	w.Wait(has(".log-list .list-row", "history"))
+	p.callOften(calls, "who")
+	w := logIn(b, p, "log?action=who")
+	w.Wait(has(".log-list .list-row", "who"))
 	const down = `(() => { const e = document.querySelector('.list-body'); e.scrollTop = e.scrollHeight;
 		return Number(document.querySelector('.log-list').getAttribute('aria-rowcount')) - 1 })()`
 	w.Wait(fmt.Sprintf("%s >= %d", down, calls))

@@ -114,7 +114,7 @@ func TestScreenshots(t *testing.T) {
 			g.until("response")
 			switch {
 			case said%11 == 0:
-				p.call("history", g.token, map[string]any{"room": "room-general"})
+				p.call("who", g.token, map[string]any{"room": "room-general"})
 			case said%17 == 0:
 				p.call("say", g.token, map[string]any{"room": "kitchen"})
 			case said%23 == 0:
@@ -144,8 +144,8 @@ func TestScreenshots(t *testing.T) {
 		v.show(w)
 		switch v.name {
 		case "action":
-			show(w, "actions//history?as=Ann&tenant=lobby&input=json&params="+`{"room":"room-general"}`)
-			w.Wait(has(".detail h2", "history"))
+			show(w, "actions//who?as=Ann&tenant=lobby&input=json&params="+`{"room":"room-general"}`)
+			w.Wait(has(".detail h2", "who"))
 			click(w, ".run-bar button", "Run")
 			w.Wait("!!document.querySelector('.result')")
 			w.Eval("document.querySelector('.run-bar').scrollIntoView()")

@@ -16,7 +16,8 @@ const lobby = "lobby"
 func (c *chat) router() mooncore.Router {
 	return mooncore.Router{
 		Channels: []mooncore.Channel{
-			{Name: "room-*", Allow: mooncore.Authenticated, Join: c.join, Presence: true},
+			{Name: "room-*", Allow: mooncore.Authenticated, Join: c.join, Presence: true,
+				History: mooncore.History{Events: keptMessages, Age: keptTime}},
 		},
 		Actions: []mooncore.Action{
 			{Name: "login", Allow: mooncore.Public, Handler: mooncore.Func(login),
@@ -27,8 +28,6 @@ func (c *chat) router() mooncore.Router {
 				Description: "Says something to one person who is here."},
 			{Name: "who", Allow: mooncore.Authenticated, Handler: mooncore.Func(who), ReadOnly: true,
 				Description: "Lists who is in a room."},
-			{Name: "history", Allow: mooncore.Authenticated, Handler: mooncore.Func(c.history), ReadOnly: true,
-				Description: "Lists what was said last in a room, oldest first."},
 			{Name: "rooms", Allow: mooncore.Authenticated, Handler: mooncore.Func(c.list), ReadOnly: true,
 				Description: "Lists the rooms, and how many are in each."},
 		},
@@ -96,9 +95,11 @@ type Say struct {
 }
 
 func (c *chat) say(ctx context.Context, in Say) (Message, error) {
+	if err := c.use(in.Room); err != nil {
+		return Message{}, err
+	}
 	req := mooncore.RequestFrom(ctx)
 	m := Message{ID: rand.Text(), Room: in.Room, From: req.Identity.User, Text: in.Text, At: time.Now()}
-	c.remember(m) // first: whoever joins meanwhile finds it in the history, or gets the event, or both
 	return m, req.Tenant().Publish(ctx, "message", m, mooncore.ToChannel(in.Room))
 }
 
@@ -119,7 +120,7 @@ func whisper(ctx context.Context, in Whisper) (Message, error) {
 	return m, req.Tenant().Publish(ctx, "whisper", m, mooncore.ToUser(to), mooncore.ToUser(m.From))
 }
 
-// Room names a room, for who and history.
+// Room is the input of who.
 type Room struct {
 	Room string `json:"room" validate:"required,regex='^room-[\\p{L}\\p{N}-]{1,30}$'"`
 }

@@ -38,7 +38,7 @@ async function logIn(name) {
 // The connection: it authenticates, stays fresh, and comes back by itself.
 
 class Connection {
-  /** @param on {online(), offline(text), signedOut(text), event(name, payload)} */
+  /** @param on {online(), offline(text), signedOut(text), event(name, payload, third)} */
   constructor(on) {
     this.on = on;
     this.attempts = 0;
@@ -51,7 +51,7 @@ class Connection {
     this.wanted = true;
     const url = new URL('ws', location.href);
     url.protocol = url.protocol.replace('http', 'ws');
-    const socket = (this.socket = new WebSocket(url, ['mooncore.v1']));
+    const socket = (this.socket = new WebSocket(url, ['mooncore.v1.history']));
     const mine = (handle) => (event) => socket === this.socket && handle(event);
     socket.onopen = mine(() => this.present());
     socket.onmessage = mine((event) => this.receive(event.data));
@@ -82,7 +82,7 @@ class Connection {
     });
   }
 
-  join(channel) { this.send(['join', channel]); }
+  join(channel, since) { this.send(['join', channel, { since }]); }
   leave(channel) { this.send(['leave', channel]); }
 
   send(frame) { if (this.online) this.socket.send(JSON.stringify(frame)); }
@@ -112,10 +112,10 @@ class Connection {
   receive(data) {
     this.silent = false;
     if (data === 'pong') return;
-    const [name, payload, rayid] = JSON.parse(data);
-    if (name === 'response') this.respond(payload, rayid);
+    const [name, payload, third] = JSON.parse(data);
+    if (name === 'response') this.respond(payload, third);
     else if (name === 'jwt') this.authenticated(payload);
-    else this.on.event(name, payload);
+    else this.on.event(name, payload, third);
   }
 
   respond(result, rayid) {
@@ -201,13 +201,18 @@ function talkOf(key) {
     const isRoom = !key.startsWith('@');
     talks.set(key, {
       key, isRoom, name: isRoom ? key.slice('room-'.length) : key.slice(1),
-      items: [], ids: new Set(), members: new Set(), unread: 0, draft: '', fresh: true,
+      items: [], ids: new Set(), members: new Set(), unread: 0, draft: '',
+      position: null, // of the last message that came
+      joining: false, // a join was not answered yet
+      back: firstMessages, // how many messages to ask for, if we can't get all since our position
+      old: 0, // the offset up to which they were said before we came
     });
   }
   return talks.get(key);
 }
 
 const keptItems = 300;
+const firstMessages = 64; // asked for where we come to a room
 
 /** Adds messages and notes by time, each id once. It returns those that are new. */
 function add(talk, items) {
@@ -225,31 +230,58 @@ function add(talk, items) {
 
 let notes = 0;
 let skew = 0; // the server's clock less ours, in milliseconds
-function note(talk, text) {
-  add(talk, [{ id: `note-${++notes}`, note: text, at: Math.max(Date.now() + skew, talk.items.at(-1)?.time ?? 0) }]);
+function note(talk, text, at = Math.max(Date.now() + skew, talk.items.at(-1)?.time ?? 0)) {
+  add(talk, [{ id: `note-${++notes}`, note: text, at }]);
 }
 
 function rememberRooms() {
   session.set('rooms', JSON.stringify([...talks.values()].filter((talk) => talk.isRoom).map((talk) => talk.key)));
 }
 
-/** Joins a room, or joins it again, and asks for what was said meanwhile. */
+/** Joins a room, or joins it again. */
 async function enter(talk) {
-  connection.join(talk.key);
+  join(talk);
   try {
-    const [messages, members] = await Promise.all([
-      connection.call('history', { room: talk.key }),
-      connection.call('who', { room: talk.key }),
-    ]);
-    const news = add(talk, messages);
-    if (!talk.fresh) count(talk, news.filter((m) => m.from !== me()).length);
-    talk.fresh = false;
+    const members = await connection.call('who', { room: talk.key });
     talk.members = new Set(members.map((member) => member.user));
     showTalks();
     showPeople();
   } catch (problem) {
     complain(problem);
   }
+}
+
+function join(talk) {
+  talk.joining = true;
+  connection.join(talk.key, talk.position);
+}
+
+/**
+ * Takes the answer to a join, behind which all messages since our position come. If there is none yet, or they are not kept any more,
+ * it asks for the last messages: for fewer and fewer, until that many are kept.
+ */
+function joined(talk, { recovered, offset, epoch, reason }) {
+  if (reason === 'unavailable') { // the servers have lost one of theirs, say
+    setTimeout(() => talks.get(talk.key) === talk && join(talk), 1000);
+    return;
+  }
+  talk.joining = false;
+  if (recovered || reason === 'refused') {
+    talk.back = firstMessages;
+    return;
+  }
+  if (talk.items.length && talk.back === firstMessages) note(talk, 'Messages may be missing here', talk.items.at(-1).time);
+  const back = Math.min(offset, talk.back);
+  talk.position = { offset: offset - back, epoch };
+  talk.old = offset;
+  talk.back = back ? back >> 1 : firstMessages;
+  if (back) join(talk);
+  announce(talk);
+}
+
+/** Keeps screen readers from reading aloud what was said before we came. */
+function announce(talk) {
+  if (talk === current) $('scroller').ariaBusy = String(talk.position?.offset < talk.old);
 }
 
 function openTalk(key, { focus = true } = {}) {
@@ -291,10 +323,20 @@ function count(talk, n) {
 
 const me = () => session.get('name');
 
-function receive(name, payload) {
-  if (name === 'message') {
+function receive(name, payload, third) {
+  if (name === 'joined') {
+    const talk = talks.get(payload);
+    if (talk) joined(talk, third);
+  } else if (name === 'lost') {
+    const talk = talks.get(payload); // none for "@name": whispers are kept nowhere
+    if (talk) enter(talk);
+  } else if (name === 'message') {
     const talk = talks.get(payload.room);
-    if (talk && add(talk, [payload]).length && payload.from !== me()) count(talk, 1);
+    if (!talk || talk.joining) return; // it comes again, behind the answer to the join
+    talk.position = { offset: third.offset, epoch: third.epoch };
+    const isNew = add(talk, [payload]).length > 0;
+    if (isNew && third.offset > talk.old && payload.from !== me()) count(talk, 1);
+    announce(talk);
   } else if (name === 'whisper') {
     const talk = talkOf('@' + (payload.from === me() ? payload.to : payload.from));
     if (add(talk, [payload]).length && payload.from !== me()) count(talk, 1);
@@ -391,7 +433,7 @@ function showLog() {
       : `Only you and ${current.name} see what you write here. It is kept nowhere.`));
   }
   current.items.forEach(showItem);
-  $('scroller').removeAttribute('aria-busy');
+  announce(current);
   toEnd();
 }
 

@@ -2,6 +2,7 @@ package chat
 
 import (
 	"crypto/rand"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
@@ -165,29 +166,47 @@ func TestPresence(t *testing.T) {
 	expect(presence{"room-general", nil, []string{"bob"}})
 }
 
-func TestHistoryIsBounded(t *testing.T) {
-	ann := mooncoretest.New(t, testConfig()).As(guest("ann")).Dial()
-	var last Message
-	for range maxMessages + 5 {
-		if err := ann.Call("say", Say{"room-general", "hi"}, &last); err != nil {
+// The page asks for what was said before it came, by a position behind which that is.
+func TestNewcomersGetWhatWasSaid(t *testing.T) {
+	srv := mooncoretest.New(t, testConfig())
+	ann := srv.As(guest("ann"))
+	for _, text := range []string{"one", "two", "three"} {
+		if err := ann.Call("say", Say{"room-general", text}, nil); err != nil {
 			t.Fatal(err)
 		}
 	}
-	var got []Message
-	if err := ann.Call("history", Room{"room-general"}, &got); err != nil {
-		t.Fatal(err)
+	bob := srv.As(guest("bob")).Dial("mooncore.v1.history")
+	at := bob.JoinSince("room-general", mooncoretest.Position{}).Position
+	bob.Expect("presence", nil)
+	at.Offset -= 2
+	if got := bob.JoinSince("room-general", at); !got.Recovered {
+		t.Fatalf("joined: %+v", got)
 	}
-	if len(got) != maxMessages || got[maxMessages-1].ID != last.ID {
-		t.Errorf("%d messages, want the last %d", len(got), maxMessages)
+	for _, want := range []string{"two", "three"} {
+		var got Message
+		if bob.Expect("message", &got); got.Text != want {
+			t.Errorf("bob got %q, want %q", got.Text, want)
+		}
 	}
+}
 
-	c := newChat()
-	for i := range 2 * maxRooms {
-		c.remember(Message{Room: "room-" + strings.Repeat("x", i+1)})
-	}
-	if len(c.rooms) != maxRooms {
-		t.Errorf("%d rooms, want %d", len(c.rooms), maxRooms)
-	}
+func TestRoomsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ann := mooncoretest.New(t, testConfig()).As(guest("ann"))
+		say := func(room int) error { return ann.Call("say", Say{fmt.Sprint("room-", room), "hi"}, nil) }
+		for i := range maxRooms - 2 { // two are there already
+			if err := say(i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if got := mooncore.CodeOf(say(maxRooms)); got != mooncore.CodeFailedPrecondition {
+			t.Errorf("one room more: %q", got)
+		}
+		time.Sleep(keptTime)
+		if err := say(maxRooms); err != nil {
+			t.Errorf("when nothing is kept of others: %v", err)
+		}
+	})
 }
 
 func TestStrangersAreRefused(t *testing.T) {
@@ -195,7 +214,7 @@ func TestStrangersAreRefused(t *testing.T) {
 	conn := stranger.Dial()
 	for action, params := range map[string]any{
 		"say": Say{"room-general", "hi"}, "whisper": Whisper{"ann", "hi"}, "who": Room{"room-general"},
-		"history": Room{"room-general"}, "rooms": nil,
+		"rooms": nil,
 	} {
 		if got := mooncore.CodeOf(stranger.Call(action, params, nil)); got != mooncore.CodeUnauthenticated {
 			t.Errorf("%s over HTTP: %q", action, got)

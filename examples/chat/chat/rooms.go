@@ -11,78 +11,46 @@ import (
 	"github.com/mooncore/mooncore"
 )
 
-// What a chat remembers. Past it, the oldest message of a room and the room that was quiet for longest are forgotten.
+// What is kept of a room, and how many rooms there may be.
 const (
-	maxMessages = 50
-	maxRooms    = 100
+	keptMessages = 200
+	keptTime     = time.Hour
+	maxRooms     = 100
 )
 
-// A chat is what was said last in the rooms of one server, in memory.
+// A chat is the rooms that a server knows.
 type chat struct {
 	mu    sync.Mutex
-	rooms map[string]*room
-}
-
-type room struct {
-	messages []Message
-	used     time.Time
+	rooms map[string]time.Time // when they were used last
 }
 
 func newChat() *chat {
-	c := &chat{rooms: map[string]*room{}}
-	for _, name := range []string{"room-general", "room-random"} {
-		c.room(name)
-	}
-	return c
+	now := time.Now()
+	return &chat{rooms: map[string]time.Time{"room-general": now, "room-random": now}}
 }
 
-// room returns a room, which it opens if need be. The caller holds c.mu.
-func (c *chat) room(name string) *room {
-	r := c.rooms[name]
-	if r == nil {
-		r = &room{}
-		c.rooms[name] = r
+// use opens a room if need be, in place of one of which nothing is kept any more.
+func (c *chat) use(name string) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if _, open := c.rooms[name]; !open && len(c.rooms) >= maxRooms {
+		quiet := slices.MinFunc(slices.Collect(maps.Keys(c.rooms)), func(a, b string) int { return c.rooms[a].Compare(c.rooms[b]) })
+		if time.Since(c.rooms[quiet]) < keptTime {
+			return mooncore.Errorf(mooncore.CodeFailedPrecondition, "There are %d rooms already", maxRooms)
+		}
+		delete(c.rooms, quiet)
 	}
-	r.used = time.Now()
-	if len(c.rooms) > maxRooms {
-		delete(c.rooms, slices.MinFunc(slices.Collect(maps.Keys(c.rooms)), func(a, b string) int {
-			return c.rooms[a].used.Compare(c.rooms[b].used)
-		}))
-	}
-	return r
+	c.rooms[name] = time.Now()
+	return nil
 }
 
 var roomName = regexp.MustCompile(`^room-[\p{L}\p{N}-]{1,30}$`)
 
-// join opens a room for the first who joins it.
 func (c *chat) join(_ context.Context, _ mooncore.Identity, name string) error {
 	if !roomName.MatchString(name) {
 		return mooncore.Errorf(mooncore.CodeInvalidArgument, "no room's name")
 	}
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.room(name)
-	return nil
-}
-
-func (c *chat) remember(m Message) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	r := c.room(m.Room)
-	r.messages = append(r.messages, m)
-	if len(r.messages) > maxMessages {
-		r.messages = slices.Delete(r.messages, 0, 1)
-	}
-}
-
-func (c *chat) history(_ context.Context, in Room) ([]Message, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	messages := []Message{} // never null
-	if r := c.rooms[in.Room]; r != nil {
-		messages = append(messages, r.messages...)
-	}
-	return messages, nil
+	return c.use(name)
 }
 
 // A RoomInfo is a line of the list of rooms.
