@@ -436,7 +436,7 @@ func TestLogConnections(t *testing.T) {
 	appendAll(t, b, "x", 51, 100)
 }
 
-// TestLogFrozen freezes the server: Append fails by its context, then as away. It may have been received all the same.
+// TestLogFrozen freezes the server: calls fail by their context, then as away. What was sent may have been received all the same.
 func TestLogFrozen(t *testing.T) {
 	redis := redisServer(t)
 	b := connect(t, redis.Addr())
@@ -450,6 +450,11 @@ func TestLogFrozen(t *testing.T) {
 	}
 	if _, err := b.Read(short, "x", 0, 1000, keep); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("Read: error %v, want the context's", err)
+	}
+	canceled, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if err := b.Publish(canceled, "x", nil); !errors.Is(err, context.Canceled) {
+		t.Errorf("Publish: error %v, want the context's", err)
 	}
 	eventually(t, "Append does not say that the server is away", func() bool {
 		_, err := b.Append(t.Context(), "x", []byte("never"), keep)

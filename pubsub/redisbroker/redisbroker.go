@@ -52,6 +52,7 @@ type Broker struct {
 	topics *bus.Topics
 	link   *bus.Link
 	dialed dialed
+	rounds rounds
 
 	prefix  string // of a topic's channel
 	kept    string // of the key of what is kept of a topic
@@ -99,7 +100,7 @@ func New(option rueidis.ClientOption) (*Broker, error) {
 	option.DisableRetry = true // a message that was sent twice would come twice
 	option.ForceSingleClient = option.Sentinel.MasterSet == ""
 	option.DisableAutoPipelining, option.AlwaysRESP2, option.SendToReplicas = false, false, nil
-	option.PipelineMultiplex = -1 // one connection for commands: the one that probes go by
+	option.PipelineMultiplex, option.BlockingPipeline = -1, -1 // one connection for commands, however many: the one that probes go by
 	if option.ClientName == "" {
 		option.ClientName = "mooncore"
 	}
@@ -285,7 +286,7 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 	}
 	defer b.calls.RUnlock()
 	command := b.client.B().Publish().Channel(b.prefix + topic).Message(rueidis.BinaryString(data)).Build()
-	return failed(ctx, b.client.Do(ctx, command).Error())
+	return failed(ctx, b.publish(ctx, command))
 }
 
 // enter begins a call. Unless it fails, b.calls is to be unlocked afterwards.
