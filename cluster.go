@@ -82,9 +82,11 @@ func (s *Server) receive(topic string, data []byte) {
 		s.obey(m)
 		return
 	}
-	name, tenant, channels, body, err := parseMessage(data)
-	if err != nil {
-		s.log.Error("broker message ignored", "cause", err)
+	var array [4]registry.Channel
+	address, body, ok := parseMessage(topic, data)
+	name, tenant, channels, named := parseAddress(array[:0], address)
+	if !ok || !named {
+		s.log.Error("broker message ignored", "cause", errMessage)
 		return
 	}
 	if p := s.poolNamed(name); p != nil {

@@ -296,9 +296,8 @@ func (p *presence) send(ctx context.Context, key presenceKey, change presenceCha
 	if err != nil {
 		return err
 	}
-	channels := []registry.Channel{key.ch}
-	data := appendMessage(nil, key.pool.name, key.tenant, channels, body)
-	return p.server.hub.Publish(ctx, channelTopic(key.pool.name, key.tenant, key.ch), data)
+	topic := channelTopic(key.pool.name, key.tenant, key.ch)
+	return p.server.hub.Publish(ctx, topic, message(topic[len(channelPrefix):], body))
 }
 
 // isPresence reports whether a message is a change of presence, not an event.

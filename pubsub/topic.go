@@ -27,6 +27,10 @@ func Topic(parts ...string) string {
 
 // ParseTopic returns the parts of a topic that [Topic] made. ok is false for any other string.
 func ParseTopic(topic string) (parts []string, ok bool) {
+	return appendParts(make([]string, 0, 8), topic) // inlined, so that parts may stand on the caller's stack
+}
+
+func appendParts(parts []string, topic string) ([]string, bool) {
 	for len(topic) > 0 {
 		length, n := binary.Uvarint([]byte(topic[:min(len(topic), binary.MaxVarintLen64)]))
 		if n <= 0 || n > 1 && topic[n-1] == 0 { // a longer spelling of the same length
@@ -35,9 +39,6 @@ func ParseTopic(topic string) (parts []string, ok bool) {
 		topic = topic[n:]
 		if length > uint64(len(topic)) {
 			return nil, false
-		}
-		if parts == nil {
-			parts = make([]string, 0, 8)
 		}
 		parts, topic = append(parts, topic[:length]), topic[length:]
 	}
