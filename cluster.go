@@ -40,7 +40,7 @@ type controlMessage struct {
 
 	Server  string            `json:"server,omitempty"` // who says it, in a beat and a question
 	Hello   bool              `json:"hello,omitempty"`  // the beat is the first
-	Kicks   uint64            `json:"kicks,omitempty"`  // how many the server has sent, in a beat
+	Kicks   uint64            `json:"kicks,omitempty"`  // how many the server has sent, in a beat and when it ends
 	Round   uint64            `json:"round,omitempty"`
 	Channel *registry.Channel `json:"channel,omitempty"`
 }
@@ -232,7 +232,7 @@ func (s *Server) obey(m controlMessage) {
 		s.kicked(m)
 	case controlBeat, controlBye, controlMembers, controlPresence, controlMissed:
 		s.siblings.heard(m)
-		if m.Kind == controlBeat {
+		if m.Kind == controlBeat || m.Kind == controlBye {
 			s.kicksOf(m.Server, m.Kicks)
 		}
 	case controlRevoke:

@@ -46,19 +46,26 @@ func (b *deafBroker) set(deaf bool) {
 }
 
 // A server that was cut off from the others gives the members of channels with History what they missed. Clients that take positions
-// stay, unless a kick was missed.
+// stay, unless a kick was missed, or may have been.
 func TestCutOff(t *testing.T) {
 	for _, tt := range []struct {
-		name string
-		cut  time.Duration
-		kick bool
-		want []string
-		code int
+		name  string
+		cut   time.Duration
+		kick  bool
+		leave func(broker *deafBroker, there *live) // the other server ends, and this one hears again
+		want  []string
+		code  int
 	}{
-		{"for a moment", time.Second, false, []string{`["lost","@alice"]`, `["lost","news"]`}, 0},
-		{"for long", time.Minute, false, []string{`["lost","@alice"]`, `["lost","news"]`}, 0},
-		{"for a moment, with a kick", time.Second, true, []string{`["lost","@alice"]`, `["lost","news"]`}, 1012},
-		{"for long, with a kick", time.Minute, true, []string{`["lost","@alice"]`, `["lost","news"]`}, 1012},
+		{"for a moment", time.Second, false, nil, []string{`["lost","@alice"]`, `["lost","news"]`}, 0},
+		{"for long", time.Minute, false, nil, []string{`["lost","@alice"]`, `["lost","news"]`}, 0},
+		{"for a moment, with a kick", time.Second, true, nil, []string{`["lost","@alice"]`, `["lost","news"]`}, 1012},
+		{"for long, with a kick", time.Minute, true, nil, []string{`["lost","@alice"]`, `["lost","news"]`}, 1012},
+		{"before the other one ends", 0, false, func(broker *deafBroker, there *live) { broker.set(false); _ = there.stop() },
+			[]string{`["lost","@alice"]`, `["lost","news"]`}, 0},
+		{"before the other one ends, with a kick", 0, true, func(broker *deafBroker, there *live) { broker.set(false); _ = there.stop() },
+			[]string{`["lost","@alice"]`, `["lost","news"]`}, 1012},
+		{"while the other one ends, perhaps with a kick", 0, false, func(broker *deafBroker, there *live) { _ = there.stop(); broker.set(false) },
+			[]string{`["lost","@alice"]`, `["lost","news"]`}, 1012},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -89,7 +96,11 @@ func TestCutOff(t *testing.T) {
 					}
 				}
 				time.Sleep(tt.cut)
-				broker.set(false)
+				if tt.leave != nil {
+					tt.leave(broker, there)
+				} else {
+					broker.set(false)
+				}
 				time.Sleep(10 * time.Second)
 				frames, code := came.take()
 				if code != tt.code {

@@ -14,7 +14,7 @@ import (
 const kickMemory = time.Hour
 
 // kicks finds out whether this server missed one. Connections that are not closed when the broker may have lost something would stay, then.
-// Each server says with its beats how many it has sent.
+// Each server says with its beats, and when it ends, how many it has sent.
 type kicks struct {
 	sent atomic.Uint64
 
@@ -26,6 +26,7 @@ type kicks struct {
 type kickCount struct {
 	came    uint64
 	claimed uint64 // by the beat before, so that what it counts had its time to come
+	unsure  bool   // some may have been missed since that
 	beat    time.Time
 }
 
@@ -64,11 +65,15 @@ func (s *Server) kicked(m controlMessage) {
 	s.applyKick(m)
 }
 
-// kicksOf handles how many kicks a server has sent. If one was missed, the connections that it may have meant are closed.
+// kicksOf handles how many kicks a server has sent.
 func (s *Server) kicksOf(server string, sent uint64) {
-	if server == s.siblings.id || !s.kicks.missed(server, sent) {
-		return
+	if server != s.siblings.id && s.kicks.missed(server, sent) {
+		s.kickMissed()
 	}
+}
+
+// kickMissed closes the connections that a kick may have meant.
+func (s *Server) kickMissed() {
 	s.log.Warn("a kick may have been lost between servers; connections are closed")
 	for _, c := range s.Conns() {
 		if c.Identity().User != "" {
@@ -82,6 +87,9 @@ func (k *kicks) cutOff() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.cut = true
+	for _, c := range k.servers {
+		c.unsure = true
+	}
 }
 
 // came counts one, unless the server's next beat tells of it.
@@ -105,8 +113,16 @@ func (k *kicks) missed(server string, sent uint64) bool {
 		return k.cut && sent > 0
 	}
 	missed := c.came < c.claimed
-	c.came, c.claimed, c.beat = max(c.came, c.claimed), sent, now
+	*c = kickCount{came: max(c.came, c.claimed), claimed: sent, beat: now}
 	return missed
+}
+
+// ended reports whether a kick of a server that is gone did not come, or may not have.
+func (k *kicks) ended(server string) bool {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	c := k.servers[server]
+	return c != nil && (c.came < c.claimed || c.unsure)
 }
 
 // forget forgets servers that are gone. mu is held.

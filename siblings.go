@@ -96,6 +96,9 @@ func (b *siblings) run(ctx context.Context) {
 			swept = time.Now()
 			for _, server := range b.sweep(late) {
 				b.server.presence.ended(server)
+				if b.server.kicks.ended(server) {
+					b.server.kickMissed()
+				}
 			}
 			b.server.presence.beat()
 		case m := <-b.asked:
