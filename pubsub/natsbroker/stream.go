@@ -404,7 +404,8 @@ func (l log) until(ctx context.Context, last *record, after uint64, maxBytes int
 	}
 	entries, size := []pubsub.Entry{last.Entry}, len(last.Data) // the latest first
 	for oldest, end := last, false; oldest.Offset > after+1 && !end; {
-		seqs := oldest.before[:min(uint64(len(oldest.before)), oldest.Offset-after-1)]
+		fit := uint64(1 + maxBytes/(len(oldest.Data)+1)) // if they are as large as that one
+		seqs := oldest.before[:min(uint64(len(oldest.before)), oldest.Offset-after-1, fit)]
 		records, err := l.getAll(ctx, seqs)
 		if err != nil {
 			return nil, err
