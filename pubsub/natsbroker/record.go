@@ -2,6 +2,7 @@ package natsbroker
 
 import (
 	"encoding/binary"
+	"math/rand/v2"
 	"time"
 
 	"github.com/mooncore/mooncore/pubsub"
@@ -12,16 +13,18 @@ import (
 const maxBefore = 16
 
 // A marker begins with the byte markerByte, the offset in 8 bytes, big-endian, and the epoch. Else the first byte is the length of the
-// numbers, which are not that long.
+// numbers, which are not that long; these follow, then the ID in 8 bytes, and the Entry as subscriptions get it.
 const (
 	markerByte = 0xff
 	markerHead = 9
+	idSize     = 8
 )
 
 // A record is a message of a stream.
 type record struct {
 	pubsub.Entry
 	isMarker bool     // it is no message: it holds the position while there are none
+	id       uint64   // tells a message from another one of the same position and data; not a marker's
 	before   []uint64 // the numbers of the messages before it in its epoch, the latest first
 	seq      uint64   // its own number in the stream
 	time     time.Time
@@ -30,9 +33,9 @@ type record struct {
 // next returns the record behind r, which may be nil.
 func (r *record) next(data []byte) *record {
 	if r == nil {
-		return &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: newEpoch(), Offset: 1}, Data: data}}
+		return &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: newEpoch(), Offset: 1}, Data: data}, id: rand.Uint64()}
 	}
-	n := &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: r.Epoch, Offset: r.Offset + 1}, Data: data}}
+	n := &record{Entry: pubsub.Entry{Position: pubsub.Position{Epoch: r.Epoch, Offset: r.Offset + 1}, Data: data}, id: rand.Uint64()}
 	if !r.isMarker {
 		n.before = append(append(make([]uint64, 0, maxBefore), r.seq), r.before[:min(len(r.before), maxBefore-1)]...)
 	}
@@ -93,8 +96,9 @@ func (r *record) encode() []byte {
 		}
 		numbers = binary.AppendUvarint(numbers, seq)
 	}
-	b := make([]byte, 0, 1+len(numbers)+9+len(r.Epoch)+len(r.Data))
+	b := make([]byte, 0, 1+len(numbers)+idSize+9+len(r.Epoch)+len(r.Data))
 	b = append(append(b, byte(len(numbers))), numbers...)
+	b = binary.BigEndian.AppendUint64(b, r.id)
 	return pubsub.AppendEntry(b, r.Entry)
 }
 
@@ -106,12 +110,13 @@ func decode(b []byte) (r *record, entry []byte, ok bool) {
 	case b[0] == markerByte && len(b) > markerHead:
 		at := pubsub.Position{Epoch: string(b[markerHead:]), Offset: binary.BigEndian.Uint64(b[1:])}
 		return &record{Entry: pubsub.Entry{Position: at}, isMarker: true}, nil, true
-	case len(b) < 1+int(b[0]):
+	case len(b) < 1+int(b[0])+idSize:
 		return nil, nil, false
 	}
-	numbers, entry := b[1:1+b[0]], b[1+b[0]:]
+	numbers, rest := b[1:1+b[0]], b[1+b[0]:]
+	entry = rest[idSize:]
 	e, err := pubsub.ParseEntry(entry)
-	r = &record{Entry: e}
+	r = &record{Entry: e, id: binary.BigEndian.Uint64(rest)}
 	for len(numbers) > 0 {
 		seq, n := binary.Uvarint(numbers)
 		if i := len(r.before); i > 0 {

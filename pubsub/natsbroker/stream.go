@@ -26,6 +26,7 @@ const (
 	maxScanBytes    = 1 << 20                // and of their data
 	maxSpread       = 32                     // messages of a stream that are worth a walk to find the next one of a subject
 	requestTime     = 200 * time.Millisecond // and one for a message, the first time
+	ackTime         = time.Second            // after which a message is sent again
 	unavailable     = 10008                  // JetStream has no leader now
 )
 
@@ -194,25 +195,7 @@ func (l log) put(ctx context.Context, r, behind *record) error {
 	} else if behind != nil && behind.isMarker { // which must not be the last record again, whatever becomes of the message
 		m.Header[jetstream.MsgRollup] = []string{jetstream.MsgRollupSubject}
 	}
-	var ack struct {
-		Seq   uint64              `json:"seq"`
-		Error *jetstream.APIError `json:"error"`
-	}
-	reply, err := l.b.nc.RequestMsgWithContext(ctx, m)
-	switch {
-	case err == nil:
-		err = json.Unmarshal(reply.Data, &ack)
-	case l.b.denied.Load():
-		err = errDenied
-	case !notSent(err):
-		err = fmt.Errorf("%w: %w", errUnsure, err)
-	}
-	if err == nil && ack.Error != nil {
-		err = ack.Error
-		if c := ack.Error.ErrorCode; c == jetstream.JSErrCodeStreamWrongLastSequence || c == jetstream.JSErrCodeStreamWrongLastSequenceConstant {
-			err = errGuard
-		}
-	}
+	seq, err := l.sendUntilSure(ctx, m, r, behind)
 	if err == nil && behind == nil && l.b.clustered.Load() && l.alone(ctx) != nil {
 		err = errUnsure
 	}
@@ -220,9 +203,70 @@ func (l log) put(ctx context.Context, r, behind *record) error {
 		l.topic.doubt()
 		return err
 	}
-	r.seq = ack.Seq
+	r.seq = seq
 	l.topic.came(r)
 	return nil
+}
+
+// sendUntilSure sends a record again while no answer comes: a server that leads the stream and is being stopped may forget one. By its
+// guard the record is stored once at most. Not so the first of a topic, which a stream may have taken before it lost all it had.
+func (l log) sendUntilSure(ctx context.Context, m *nats.Msg, r, behind *record) (seq uint64, err error) {
+	seq, err = l.send(ctx, m)
+	for behind != nil && errors.Is(err, errUnsure) && !l.b.topics.Closed() {
+		select {
+		case <-time.After(bus.Backoff(1)):
+		case <-ctx.Done():
+			return 0, err
+		}
+		switch seq, err = l.send(ctx, m); {
+		case errors.Is(err, errGuard):
+			seq, err = l.place(ctx, r, behind)
+		case err != nil && !errors.Is(err, errUnsure):
+			err = fmt.Errorf("%w: %w", errUnsure, err)
+		}
+	}
+	return seq, err
+}
+
+// place returns the number of a record that may have been stored behind another one, errGuard if its place is taken, or errUnsure.
+func (l log) place(ctx context.Context, r, behind *record) (seq uint64, err error) {
+	got, err := l.ask(ctx, getRequest{Seq: behind.seq + 1, NextFor: l.stem + r.Epoch})
+	switch {
+	case err != nil:
+		return 0, fmt.Errorf("%w: %w", errUnsure, err)
+	case got == nil, got.Offset > r.Offset: // it is not stored yet, or not any more
+		return 0, errUnsure
+	case got.Offset == r.Offset && got.id == r.id && !r.isMarker:
+		return got.seq, nil
+	}
+	return 0, errGuard
+}
+
+// send sends a message once. With errUnsure, it may be stored or not.
+func (l log) send(ctx context.Context, m *nats.Msg) (seq uint64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, ackTime)
+	defer cancel()
+	var ack struct {
+		Seq   uint64              `json:"seq"`
+		Error *jetstream.APIError `json:"error"`
+	}
+	reply, err := l.b.nc.RequestMsgWithContext(ctx, m)
+	if err == nil {
+		err = json.Unmarshal(reply.Data, &ack)
+	}
+	switch {
+	case err == nil && ack.Error == nil:
+		return ack.Seq, nil
+	case err == nil && (ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence || ack.Error.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequenceConstant):
+		return 0, errGuard
+	case err == nil:
+		return 0, ack.Error
+	case l.b.denied.Load():
+		return 0, errDenied
+	case notSent(err):
+		return 0, err
+	}
+	return 0, fmt.Errorf("%w: %w", errUnsure, err)
 }
 
 // notSent reports whether the error of a request says that it was not sent, or that nobody got it.
