@@ -60,10 +60,7 @@ func (m *member) run(ctx context.Context, first chan struct{}) {
 
 // session is one connection, after another one if back says so. It returns how to come back, if so.
 func (m *member) session(ctx context.Context, back comeback, joined func()) (next comeback, ok bool) {
-	options := &websocket.DialOptions{HTTPClient: m.client, HTTPHeader: m.header}
-	if m.r.redis != "" {
-		options.Subprotocols = []string{"mooncore.v1.history"}
-	}
+	options := &websocket.DialOptions{HTTPClient: m.client, HTTPHeader: m.header, Subprotocols: []string{"mooncore.v1.history"}}
 	c, resp, err := websocket.Dial(ctx, m.r.base()+"/ws", options)
 	if err != nil {
 		if ctx.Err() == nil {
@@ -72,7 +69,7 @@ func (m *member) session(ctx context.Context, back comeback, joined func()) (nex
 		return next, false
 	}
 	defer c.CloseNow()
-	s := &session{member: m, conn: c, seen: map[int]int{}}
+	s := &session{member: m, conn: c}
 	if m.at == nil {
 		s.send(ctx, `["join",%q]`, m.room)
 	} else {
@@ -160,8 +157,6 @@ type session struct {
 	node    int // the server's number
 	joined  bool
 	refused bool
-	begun   int         // servers that had been started when it joined
-	seen    map[int]int // the number of the last event, by server
 }
 
 func (s *session) send(ctx context.Context, format string, args ...any) {
@@ -174,6 +169,7 @@ func (s *session) receive(ctx context.Context, data []byte) (fault string) {
 	if json.Unmarshal(data, &frame) != nil || len(frame) < 2 {
 		return fmt.Sprintf("got %s", data)
 	}
+	frame = append(frame, nil) // there may be no third element
 	switch string(frame[0]) {
 	case `"node"`:
 		_ = json.Unmarshal(frame[1], &s.node)
@@ -182,7 +178,7 @@ func (s *session) receive(ctx context.Context, data []byte) (fault string) {
 			s.refused = true // by a server that stops: it closes the connection next
 			return ""
 		}
-		s.begun, s.joined = int(s.r.started.Load()), true
+		s.joined = true
 		if s.r.ending.Load() {
 			s.end() // its event may have come before
 		}
@@ -195,33 +191,21 @@ func (s *session) receive(ctx context.Context, data []byte) (fault string) {
 	case `"posted"`:
 		var event posted
 		_ = json.Unmarshal(frame[1], &event)
-		if len(frame) == 3 {
-			return s.sawKept(event, frame[2])
-		}
-		return s.saw(event)
+		return s.saw(event, frame[2])
 	case `"response"`:
 		return s.answered(frame)
+	case `"lost"`:
+		if string(frame[1]) != `"@`+s.name+`"` {
+			return fmt.Sprintf("got %s", data)
+		}
+		s.r.stray(s.node)
 	default:
 		return fmt.Sprintf("got %s", data)
 	}
 	return ""
 }
 
-// saw handles an event of the room. While a connection lasts, those of each server come in order and none is missing.
-func (s *session) saw(event posted) (fault string) {
-	s.r.events.Add(1)
-	last, known := s.seen[event.Node]
-	s.seen[event.Node] = event.Seq
-	if (known || event.Node > s.begun) && event.Seq != last+1 {
-		return fmt.Sprintf("on server %d, event %d of server %d came after %d", s.node, event.Seq, event.Node, last)
-	}
-	if strings.HasPrefix(event.ID, endPrefix) {
-		s.end()
-	}
-	return ""
-}
-
-// stands handles the answer to a join of a room that keeps events.
+// stands handles the answer to a join.
 func (s *session) stands(third []byte) (fault string) {
 	var to position
 	if err := json.Unmarshal(third, &to); err != nil || to.Recovered == nil {
@@ -236,8 +220,8 @@ func (s *session) stands(third []byte) (fault string) {
 	return ""
 }
 
-// sawKept handles an event of a room that keeps events: each comes once, across all connections.
-func (s *session) sawKept(event posted, third []byte) (fault string) {
+// saw handles an event of the room: each comes once, across all connections.
+func (s *session) saw(event posted, third []byte) (fault string) {
 	s.r.events.Add(1)
 	var at position
 	if err := json.Unmarshal(third, &at); err != nil || s.at == nil || at.Epoch != s.at.Epoch || at.Offset != s.at.Offset+1 {

@@ -8,7 +8,6 @@ import (
 	"math/rand/v2"
 	"net/netip"
 	"os"
-	"sync"
 	"time"
 
 	"github.com/mooncore/mooncore"
@@ -26,7 +25,7 @@ type node struct {
 	Records string   // the file that says which posts were done
 	Redis   string   // its URL; else there is NATS in the program
 	NATS    string   // where the others find this one's
-	Peers   []string // the others'
+	Peers   []string // that, and the others'
 	Secret  string   // that NATS servers prove to each other
 }
 
@@ -48,11 +47,8 @@ func runNode(text string) error {
 	if err != nil {
 		return err
 	}
-	cfg := (&posts{node: n.Number, records: records, seqs: map[string]int{}}).config()
+	cfg := (&posts{n.Number, records}).config()
 	cfg.Broker = broker
-	if n.Redis != "" {
-		cfg.Routers[0].Channels[0].History.Events = 1000
-	}
 	return mooncore.Run(cfg)
 }
 
@@ -60,16 +56,13 @@ func (n node) broker() (pubsub.Broker, error) {
 	if n.Redis != "" {
 		return redisbroker.Connect(n.Redis)
 	}
-	return embedded.Start(embedded.Options{Addr: n.NATS, Peers: n.Peers, Secret: n.Secret})
+	return embedded.Start(embedded.Options{Addr: n.NATS, Peers: n.Peers, Secret: n.Secret, History: &embedded.History{}})
 }
 
 // posts are what clients do.
 type posts struct {
 	node    int
 	records *os.File
-
-	mu   sync.Mutex
-	seqs map[string]int // of the last event, by room
 }
 
 func (s *posts) config() mooncore.Config {
@@ -79,7 +72,7 @@ func (s *posts) config() mooncore.Config {
 		JWT:            mooncore.JWTConfig{Issuer: "verify"},
 		OnConnect:      func(_ context.Context, c *mooncore.Conn) error { return c.Send("node", s.node) },
 		Routers: []mooncore.Router{{
-			Channels: []mooncore.Channel{{Name: "room-*", Allow: mooncore.Authenticated}},
+			Channels: []mooncore.Channel{{Name: "room-*", Allow: mooncore.Authenticated, History: mooncore.History{Events: 1000}}},
 			Actions: []mooncore.Action{
 				{Name: "post", Allow: mooncore.Authenticated, Idempotency: time.Minute, Handler: mooncore.Func(s.post)},
 			},
@@ -93,11 +86,9 @@ type post struct {
 	Room string `json:"room" validate:"required"`
 }
 
-// A posted tells a room of a post. Each server numbers those of a room.
+// A posted tells a room of a post.
 type posted struct {
-	ID   string `json:"id"`
-	Node int    `json:"node"`
-	Seq  int    `json:"seq"`
+	ID string `json:"id"`
 }
 
 // post takes some time, as a database would.
@@ -107,13 +98,10 @@ func (s *posts) post(ctx context.Context, in post) (posted, error) {
 	case <-ctx.Done():
 		return posted{}, ctx.Err()
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	event := posted{in.ID, s.node, s.seqs[in.Room] + 1}
+	event := posted{in.ID}
 	if err := mooncore.RequestFrom(ctx).Tenant().Publish(ctx, "posted", event, mooncore.ToChannel(in.Room)); err != nil {
 		return posted{}, err
 	}
-	s.seqs[in.Room]++
 	_, err := fmt.Fprintln(s.records, in.ID)
 	return event, err
 }
