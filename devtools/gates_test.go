@@ -142,7 +142,7 @@ func TestRequestMatrix(t *testing.T) {
 func TestEveryRouteTakesALogin(t *testing.T) {
 	d := start(t, mooncore.Config{}, devtools.Config{})
 	routes := []string{
-		"GET session", "GET info", "GET metrics", "GET settings", "GET actions", "POST run", "GET log", "DELETE log", "GET log/1",
+		"GET session", "GET info", "GET metrics", "GET settings", "GET cluster", "GET actions", "POST run", "GET log", "DELETE log", "GET log/1",
 		"POST log/1/replay", "GET conns", "GET conns/x", "GET conns/x/frames", "POST conns/x/send", "POST conns/x/kick", "POST conns/x/join",
 		"POST conns/x/leave", "POST publish", "GET runtime/goroutines", "GET runtime/memory", "POST runtime/gc", "GET runtime/profile/heap",
 		"POST tools/token", "POST tools/token/inspect", "GET console", "POST console", "GET guides", "GET guides/a.md", "GET pages",

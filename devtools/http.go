@@ -85,6 +85,7 @@ func (t *tools) routes() http.Handler {
 		"GET /api/info":                           t.getInfo,
 		"GET /api/metrics":                        t.getMetrics,
 		"GET /api/settings":                       t.getSettings,
+		"GET /api/cluster":                        t.getCluster,
 		"GET /api/actions":                        t.getActions,
 		"POST /api/run":                           t.postRun,
 		"GET /api/log":                            t.getLog,

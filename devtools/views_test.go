@@ -21,6 +21,7 @@ import (
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/devtools"
 	"github.com/mooncore/mooncore/internal/freeport"
+	"github.com/mooncore/mooncore/pubsub"
 )
 
 func TestConsole(t *testing.T) {
@@ -294,6 +295,54 @@ func TestPageFaults(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("no %s in %v", want, err)
 		}
+	}
+}
+
+// A reporter is a broker that tells how it is doing.
+type reporter struct{ *pubsub.Local }
+
+func (reporter) Stats() pubsub.Stats {
+	return pubsub.Stats{
+		Engine: "test", Up: true, Since: time.UnixMilli(1), RoundTrip: 2 * time.Millisecond, Subscriptions: 3, Peers: 4, Reconnects: 5, Dropped: 6, Losses: 7,
+	}
+}
+
+func TestCluster(t *testing.T) {
+	t.Setenv("MOONCORE_DEV_TOOLS", "true")
+	t.Setenv("MOONCORE_DEV_SECRET", testSecret)
+	const broker = `"broker":{"engine":"test","up":true,"since":1,"round_trip_ms":2,"subscriptions":3,"peers":4,"reconnects":5,"dropped":6,"losses":7}`
+	const silent = `"broker":{"engine":"","up":false,"since":0,"round_trip_ms":0,"subscriptions":0,"peers":0,"reconnects":0,"dropped":0,"losses":0}`
+	const history = `"history":{"feeds":1,"lost":0,"recovered":0,"epoch":0,"ahead":0,"trimmed":0,"too_large":0,"unavailable":0,"no_history":0,"refused":0}`
+	for _, tt := range []struct {
+		name    string
+		broker  pubsub.Broker
+		history int
+		want    string
+	}{
+		{"alone", nil, 0, `{"node":"n1","published":0,"delivered":0}`},
+		{"a broker", reporter{pubsub.NewLocal()}, 0, `{"node":"n1","published":0,"delivered":0,` + broker + `}`},
+		{"one that tells nothing", pubsub.NewLocal(), 0, `{"node":"n1","published":0,"delivered":0,` + silent + `}`},
+		{"history", nil, 1, `{"node":"n1","published":1,"delivered":1,` + history + `}`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			cfg := station()
+			cfg.Node, cfg.Broker = "n1", tt.broker
+			cfg.Routers[0].Channels = []mooncore.Channel{{Name: "kept", Allow: mooncore.Authenticated, History: mooncore.History{Events: tt.history}}}
+			d := start(t, cfg, devtools.Config{}).login()
+			if tt.history > 0 {
+				ann := d.connect(t, "ann")
+				ann.send(`["join","kept"]`)
+				ann.read()
+				if err := d.Tenant("", "acme").Publish(t.Context(), "e", 1, mooncore.ToChannel("kept")); err != nil {
+					t.Fatal(err)
+				}
+				ann.read()
+			}
+			var got json.RawMessage
+			if d.get("/api/cluster", &got); strings.TrimSpace(string(got)) != tt.want {
+				t.Errorf("got %s\nwant %s", got, tt.want)
+			}
+		})
 	}
 }
 

@@ -72,6 +72,7 @@ type view struct {
 
 var views = []view{
 	{"overview", "overview?window=60", ".chart", "Latency"},
+	{"cluster", "overview/cluster", "dt", "Recovered"},
 	{"configuration", "overview/configuration", "th", "Limits.MaxBytes"},
 	{"build", "overview/build", "dd", "examples/devtools"},
 	{"actions", "actions", ".items", "whisper"},

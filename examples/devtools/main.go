@@ -93,7 +93,7 @@ func (h *house) page() devtools.Page {
 				return []string{"Be kind.", "No passwords in messages: everybody reads them."}, nil
 			})},
 			{Title: "About", Value: devtools.Text(func(context.Context) (string, error) {
-				return "Messages are kept in memory, the last 50 of each room.", nil
+				return "Messages are kept in memory for an hour, the last 200 of each room.", nil
 			})},
 		},
 		Buttons: []devtools.Button{

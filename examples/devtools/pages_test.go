@@ -138,7 +138,7 @@ func TestScreenshots(t *testing.T) {
 	w.PreferColors("light")
 	for _, v := range views {
 		switch v.name {
-		case "actions", "roles", "base64", "time", "profiles", "build": // much like others
+		case "actions", "cluster", "roles", "base64", "time", "profiles", "build": // much like others
 			continue
 		}
 		v.show(w)

@@ -209,6 +209,12 @@ function api(method, path, q, body) {
       const list = Array.from({ length: 300 }, (_, i) => point(Date.now() - (300 - i) * step * 1000));
       return { step_s: step, totals: { calls: 123456, errors: 321, conns: 987 }, points: Object.fromEntries(Object.keys(list[0]).map((k) => [k, list.map((p) => p[k])])) };
     }
+    case 'GET cluster':
+      return {
+        node: 'app-1', published: 123456, delivered: 987654,
+        broker: { engine: 'nats', up: true, since: started, round_trip_ms: 0.41, subscriptions: 1204, peers: 2, reconnects: 1, dropped: 0, losses: 12 },
+        history: { feeds: 12, lost: 1, recovered: 340, epoch: 2, ahead: 0, trimmed: 3, too_large: 1, unavailable: 0, no_history: 0, refused: 0 },
+      };
     case 'GET settings':
       return { settings };
     case 'GET actions':

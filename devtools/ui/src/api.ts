@@ -74,6 +74,7 @@ export interface LoginHint extends ErrorBody {
 //   GET api/info                   Info.
 //   GET api/metrics?window=3600    Metrics: the last `window` seconds (60 to 3600, default 3600).
 //   GET api/settings               Settings: the effective configuration.
+//   GET api/cluster                Cluster: the broker, and what became of history. Counts are since the start.
 
 export interface Info {
   /** When the process started. */
@@ -101,6 +102,45 @@ export interface Info {
   mcp_url?: string;
   /** Where to report a fault of Mooncore, docs and so on are not here: the page has no link out. */
   health?: { status: 'ok' | 'fail'; checks: Record<string, { status: 'ok' | 'fail'; duration_ms: number }> };
+}
+
+export interface Cluster {
+  /** The server's name, Config.Node. */
+  node: string;
+  /** Events that this server was told to publish, and that it handed to connections, once for each. */
+  published: number;
+  delivered: number;
+  /** Absent without Config.Broker. One that can't tell how it is doing has the engine "", and zeros. */
+  broker?: {
+    engine: string;
+    up: boolean;
+    /** When `up` became what it is. */
+    since: number;
+    round_trip_ms: number;
+    /** Topics. */
+    subscriptions: number;
+    /** Other brokers that were heard lately; 0 where they are not counted. */
+    peers: number;
+    reconnects: number;
+    dropped: number;
+    /** How often a subscription was told that messages may be missing. */
+    losses: number;
+  };
+  /** Absent if no channel has History. What became of joins that named a position: recovered, or a reason. */
+  history?: {
+    /** Channels with History that have a member here. */
+    feeds: number;
+    /** How often the members of one were told that events may be missing. */
+    lost: number;
+    recovered: number;
+    epoch: number;
+    ahead: number;
+    trimmed: number;
+    too_large: number;
+    unavailable: number;
+    no_history: number;
+    refused: number;
+  };
 }
 
 /** One moment. Rates are of the second before (or of the step, in a history). null: nothing happened that has a value. */

@@ -1,6 +1,6 @@
-// The last hour in charts, what runs, and the configuration that it runs with.
+// The last hour in charts, how the server is joined with others, what runs, and the configuration that it runs with.
 import { useMemo } from 'preact/hooks';
-import type { Info, MetricPoint, Metrics, Settings } from '../api.ts';
+import type { Cluster, Info, MetricPoint, Metrics, Settings } from '../api.ts';
 import { bytes, count, dateTime, digits, ms, plural, span } from '../lib/format.ts';
 import { appendPoint } from '../lib/series.ts';
 import { useLoad } from '../load.ts';
@@ -17,11 +17,12 @@ export function Overview() {
         label="Overview"
         tabs={[
           { text: 'Charts', href: link(['overview']), current: tab === 'charts' },
+          { text: 'Cluster', href: link(['overview', 'cluster']), current: tab === 'cluster' },
           { text: 'Configuration', href: link(['overview', 'configuration']), current: tab === 'configuration' },
           { text: 'Build', href: link(['overview', 'build']), current: tab === 'build' },
         ]}
       />
-      {tab === 'charts' ? <Charts /> : tab === 'configuration' ? <Configuration /> : tab === 'build' ? <Build /> : <Empty title="There is no such tab" />}
+      {tab === 'charts' ? <Charts /> : tab === 'cluster' ? <ClusterTab /> : tab === 'configuration' ? <Configuration /> : tab === 'build' ? <Build /> : <Empty title="There is no such tab" />}
     </>
   );
 }
@@ -102,6 +103,70 @@ function ChartGrid({ metrics: { points: p, totals }, windowMs }: { metrics: Metr
     </>
   );
 }
+
+function ClusterTab() {
+  const cluster = useLoad<Cluster>('cluster');
+  useStream('metrics', cluster.reload); // each second
+  const now = useNow();
+  return (
+    <Ready of={cluster}>
+      {({ node, published, delivered, broker: b, history: h }) => (
+        <div class="panes">
+          <Section title="This server">
+            <Facts
+              rows={[
+                ['Node', <code>{node}</code>],
+                ['Events published', count(published)],
+                ['Events delivered', `${count(delivered)}, one for each connection`],
+              ]}
+            />
+          </Section>
+          <Section title="Broker">
+            {!b ? (
+              <p class="dim">The program has none: this server is alone.</p>
+            ) : !b.engine ? (
+              <p class="dim">It does not tell how it is doing.</p>
+            ) : (
+              <Facts
+                rows={[
+                  ['Engine', b.engine],
+                  ['State', (
+                    <>
+                      <Tag kind={b.up ? 'ok' : 'bad'}>{b.up ? 'up' : 'away'}</Tag> for {span(now - b.since)}
+                    </>
+                  )],
+                  ['Round trip', ms(b.round_trip_ms)],
+                  ['Subscriptions', plural(b.subscriptions, 'topic')],
+                  ['Peers', b.peers > 0 && plural(b.peers, 'other server')],
+                  ['Reconnects', count(b.reconnects)],
+                  ['Dropped', plural(b.dropped, 'message')],
+                  ['Losses told', count(b.losses)],
+                ]}
+              />
+            )}
+          </Section>
+          <Section title="History">
+            {!h ? (
+              <p class="dim">No channel keeps its events.</p>
+            ) : (
+              <Facts
+                rows={[
+                  ['Channels', `${count(h.feeds)} with members here`],
+                  ['Losses told', count(h.lost)],
+                  ['Recovered', plural(h.recovered, 'join')],
+                  ['Not recovered', reasons.filter((why) => h[why] > 0).map((why) => `${why}: ${count(h[why])}`).join(', ') || plural(0, 'join')],
+                ]}
+              />
+            )}
+          </Section>
+        </div>
+      )}
+    </Ready>
+  );
+}
+
+/** What clients are told: PROTOCOL.md has them. */
+const reasons = ['epoch', 'ahead', 'trimmed', 'too_large', 'unavailable', 'no_history', 'refused'] as const;
 
 const sources: Record<string, string> = { default: 'default', program: 'program', environment: 'environment', file: 'file' };
 
