@@ -80,6 +80,7 @@ func TestTwoWindows(t *testing.T) {
 	bob.Wait(shows(milk))
 	ada.Wait(shows(milk))
 	add(bob, "Bread")
+	bob.Wait(shows("Bread", milk))
 	ada.Wait(shows("Bread", milk))
 	if n := eve.Eval("document.querySelectorAll('.task').length"); n != 0.0 {
 		t.Error("another company sees tasks")
