@@ -261,6 +261,7 @@ func (s *logSuite) names() {
 func (s *logSuite) tuples() {
 	keep := pubsub.Keep{Events: 2, Age: 30 * time.Second}
 	randomTuples(s, func(batch map[string]string) {
+		began := time.Now()
 		var mu sync.Mutex
 		first := map[string]pubsub.Position{} // by plain text
 		each(batch, func(text, topic string) {
@@ -278,6 +279,9 @@ func (s *logSuite) tuples() {
 				s.Errorf("Append: %v", err)
 			}
 			want := pubsub.Position{Epoch: first[text].Epoch, Offset: first[text].Offset + 1}
+			if at.Epoch != want.Epoch && at.Offset == 1 && time.Since(began) > keep.Age {
+				return // a machine that stood still: the first one ended
+			}
 			if at != want {
 				s.Errorf("the second message of %.100s is at %+v, want %+v", text, at, want)
 			}
