@@ -3,6 +3,7 @@ package mooncore_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -107,6 +108,11 @@ func TestMembersOfAllServers(t *testing.T) {
 			}
 		}
 		want("all", 0, "everywhere:3:1:node0+node1+node2", "only0:1:1:node0", "only1:1:2:node1", "only2:1:3:node2")
+		if list, err := servers[0].Tenant("", "t").Members(t.Context(), "a"); err != nil {
+			t.Error(err)
+		} else if text, err := json.Marshal(list); err != nil || strings.Contains(string(text), "node") {
+			t.Errorf("clients would learn the names of nodes, error %v: %s", err, text)
+		}
 		if list, err := servers[0].Tenant("", "t").Members(t.Context(), "b"); err != nil || len(list) != 0 {
 			t.Errorf("nobody's channel: %v, error %v", list, err)
 		}
