@@ -104,6 +104,7 @@ func startCluster(t *testing.T) *cluster {
 	t.Helper()
 	t.Setenv("PORT", "0")
 	t.Setenv("REDIS_URL", "")
+	t.Setenv("TMPDIR", t.TempDir()) // a server that is killed leaves files there
 	ctx, cancel := context.WithCancel(t.Context())
 	c, err := start(ctx)
 	if err != nil {
