@@ -50,12 +50,12 @@ func (c *catchUp) step() bool {
 	f.mu.Lock()
 	defer f.unlock()
 	before := f.at
-	done := err == nil && c.take(asked, began, page)
+	done := !f.ended && err == nil && c.take(asked, began, page)
 	if f.at != before {
 		c.until = time.Now().Add(catchUpTime)
 	}
 	switch {
-	case f.ctx.Err() != nil:
+	case f.ended || f.ctx.Err() != nil:
 		done = true
 	case done && f.again:
 		return true

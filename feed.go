@@ -28,7 +28,7 @@ const (
 // A feed delivers the events of a channel with History to its members on this server, in order, and each once. It knows the position
 // of the last one, so that nothing is missing unnoticed, and reads from the log what is.
 //
-// Locks are taken in this order: Conn.mu, feed.mu, those of the registry.
+// Locks are taken in this order: Conn.mu, feed.mu, history.mu and those of the registry.
 type feed struct {
 	history *history
 	topic   string
@@ -149,15 +149,20 @@ func (f *feed) begin(ctx context.Context) error {
 	return nil
 }
 
-// end forgets the feed.
+// end ends the feed, unless it is held again. It delivers nothing any more before another feed of the topic can begin: that would come
+// twice.
 func (f *feed) end() {
-	f.cancel()
 	f.mu.Lock()
+	if !f.history.forget(f) {
+		f.mu.Unlock()
+		return
+	}
 	f.ended = true
 	if f.timer != nil {
 		f.timer.Stop()
 	}
 	f.mu.Unlock()
+	f.cancel()
 	if f.held { // nobody begins any more
 		f.history.hub.Release(f.topic)
 	}
@@ -182,6 +187,7 @@ func (f *feed) receive(e pubsub.Entry) {
 	f.mu.Lock()
 	defer f.unlock()
 	switch {
+	case f.ended:
 	case f.ready && f.old(e):
 	case f.ready && f.follows(e):
 		f.seen = time.Now()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"sync"
@@ -568,6 +569,62 @@ func TestFeedLooks(t *testing.T) {
 			}
 		})
 	})
+}
+
+// A heldHandler holds the goroutine that logs a message until that is free.
+type heldHandler struct {
+	message    string
+	came, free chan struct{}
+}
+
+func (h *heldHandler) Enabled(context.Context, slog.Level) bool { return true }
+func (h *heldHandler) WithAttrs([]slog.Attr) slog.Handler       { return h }
+func (h *heldHandler) WithGroup(string) slog.Handler            { return h }
+
+func (h *heldHandler) Handle(_ context.Context, r slog.Record) error {
+	if r.Message == h.message {
+		close(h.came)
+		<-h.free
+	}
+	return nil
+}
+
+// Who joins while an entry is delivered, waits for that, and is told nothing of it afterwards.
+func TestJoinWaitsForDelivery(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		leave bool // the only other member leaves meanwhile, so that the feed is to end, and another one is to begin
+	}{{"the feed stays", false}, {"the feed ends", true}} {
+		t.Run(tt.name, func(t *testing.T) {
+			l := newFakeLog()
+			held := &heldHandler{"broker message ignored", make(chan struct{}), make(chan struct{})}
+			cfg := withHistory()
+			cfg.Broker, cfg.Logger = l, slog.New(held)
+			srv := serve(t, cfg)
+			first, second := srv.dialHistory(aliceT), srv.dialHistory(aliceT)
+			first.join("room", "")
+			second.ask("ping")
+			l.keep(1)
+			var delivered sync.WaitGroup
+			delivered.Go(func() { // what is no event is lost, and logged before the members are told
+				l.subscribed()[0].deliver(pubsub.AppendEntry(nil, pubsub.Entry{Position: pubsub.Position{Epoch: "A", Offset: 1}}))
+			})
+			<-held.came
+			if tt.leave {
+				first.send(`["leave","room"]`)
+				eventually(t, "it left", func() bool {
+					return !slices.ContainsFunc(srv.Conns(), func(c *mooncore.Conn) bool { return slices.Contains(c.Channels(), "room:default") })
+				})
+			}
+			second.send(`["join","room"]`)
+			time.Sleep(100 * time.Millisecond) // real time: one that does not wait has joined by then
+			close(held.free)
+			delivered.Wait()
+			second.expect(`["channel_list",["room:default","@alice"]]`, `["joined","room",{"recovered":false,"offset":1,"epoch":"A","reason":"no_since"}]`)
+			l.append(2, 2)
+			second.expect(positioned("A", 2)...)
+		})
+	}
 }
 
 // The broker's subscription lasts as long as there is a member, and nothing runs on afterwards.

@@ -175,6 +175,7 @@ func (h *history) hold(ctx context.Context, p *pool, tenant string, ch registry.
 	return err
 }
 
+// release undoes one hold. After the last one, the feed ends.
 func (h *history) release(topic string) {
 	h.mu.Lock()
 	f := h.feeds[topic]
@@ -184,13 +185,21 @@ func (h *history) release(topic string) {
 	}
 	f.holds--
 	last := f.holds == 0
-	if last {
-		delete(h.feeds, topic)
-	}
 	h.mu.Unlock()
 	if last {
 		f.end()
 	}
+}
+
+// forget forgets a feed, unless it is held, and reports whether it did.
+func (h *history) forget(f *feed) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if f.holds > 0 || h.feeds[f.topic] != f {
+		return false
+	}
+	delete(h.feeds, f.topic)
+	return true
 }
 
 func (h *history) feed(topic string) *feed {
