@@ -152,6 +152,23 @@ func TestJoinAgain(t *testing.T) {
 	})
 }
 
+// Of the events that come while clients join, none is missing behind where the channel stands as the join is told, and none comes again.
+func TestJoinWhileEventsCome(t *testing.T) {
+	const rounds, events = 200, 30
+	srv := serve(t, withHistory())
+	for round := range uint64(rounds) {
+		var publisher sync.WaitGroup
+		conn := srv.dialHistory(aliceT)
+		conn.ask("ping")
+		publisher.Go(func() { srv.numbers("room", round*events+1, (round+1)*events) })
+		at := conn.join("room", "")
+		conn.expectEvents("room", at.Epoch, at.Offset+1, (round+1)*events)
+		publisher.Wait()
+		conn.expectNothing()
+		conn.ws.CloseNow()
+	}
+}
+
 func TestJoinFrames(t *testing.T) {
 	const since = `{"since":{"offset":1,"epoch":"A"}}`
 	list := func(channels string) string { return `["channel_list",[` + channels + `"@alice"]]` }
