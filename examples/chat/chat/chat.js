@@ -265,8 +265,12 @@ function joined(talk, { recovered, offset, epoch, reason }) {
     setTimeout(() => talks.get(talk.key) === talk && join(talk), 1000);
     return;
   }
+  if (reason === 'refused') { // too many rooms, or the server was cut off from the others
+    setTimeout(() => talks.get(talk.key) === talk && enter(talk), 5000);
+    return;
+  }
   talk.joining = false;
-  if (recovered || reason === 'refused') {
+  if (recovered) {
     talk.back = firstMessages;
     return;
   }

@@ -96,6 +96,54 @@ func TestFollow(t *testing.T) {
 	}
 }
 
+// scripted has the client follow room-go on a connection that the test plays, and prints what it sends and what it hands on.
+const scripted = `
+const fs = require('fs')
+let socket, later
+globalThis.WebSocket = class { constructor() { socket = this } send(text) { console.log(text) } close() {} }
+globalThis.setTimeout = (run) => { later = run }
+eval(fs.readFileSync('follow.js', 'utf8') + '; globalThis.follow = follow')
+follow('', () => '', ['room-go'], {
+  handle: (name, payload) => console.log(name + ' ' + payload),
+  load: (channel) => console.log('load ' + channel),
+})
+const receive = (...message) => socket.onmessage({ data: JSON.stringify(message) })
+const at = (offset) => ({ offset, epoch: 'e', channel: 'room-go' })
+socket.onopen()
+receive('joined', 'room-go', { recovered: false, offset: 0, epoch: '', reason: 'refused' })
+later()
+receive('joined', 'room-go', { recovered: false, offset: 4, epoch: 'e', reason: 'no_since' })
+receive('lost', 'room-go')
+receive('lost', 'room-go')
+for (const answer of ['first', 'second']) {
+  receive('joined', 'room-go', { recovered: true, offset: 5, epoch: 'e' })
+  receive(answer, 'answer', at(5))
+}
+receive('live', 'event', at(6))
+`
+
+// TestFollowJoinsAgain answers joins as servers do that have lost their broker: one after another is refused, or to be made again.
+func TestFollowJoinsAgain(t *testing.T) {
+	node := needs.Command(t, "node", "nodejs")
+	client := exec.CommandContext(t.Context(), node, "-e", scripted)
+	client.Stderr = t.Output()
+	got, err := client.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `["join","room-go",{"since":null}]
+["join","room-go",{"since":null}]
+load room-go
+["join","room-go",{"since":{"offset":4,"epoch":"e"}}]
+["join","room-go",{"since":{"offset":4,"epoch":"e"}}]
+second answer
+live event
+`
+	if string(got) != want {
+		t.Errorf("got:\n%s\nwant:\n%s", got, want)
+	}
+}
+
 // A proxy passes connections on, until they are killed.
 type proxy struct {
 	net.Listener
