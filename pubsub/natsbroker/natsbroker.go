@@ -65,7 +65,8 @@ const (
 //
 // Publish returns when a server has taken the message; if it fails with anything but [pubsub.ErrAway], [pubsub.ErrClosed] or
 // a message too large, the message may have been sent or not. Subscribe returns when the subscription is known to the servers of all brokers
-// that are heard and answer within 3 s; while the servers are away it waits for them as long as its context does.
+// that are heard and answer within 3 s, and tells of a loss when one answers later; while the servers are away it waits for them as long as its
+// context does.
 type Broker struct {
 	id     string
 	opts   Options
@@ -100,6 +101,7 @@ type subscription struct {
 	*nats.Subscription
 	dropped int
 	since   time.Time        // when it was in force
+	round   uint64           // of questions, by then; 0 before
 	flows   map[string]*flow // by broker
 	entry   pubsub.Position  // the last one
 }
@@ -354,7 +356,8 @@ func (b *Broker) check() {
 	case !b.link.IsUp() && b.nc.IsConnected():
 		b.restore()
 	default:
-		_ = b.beat(beat{}) // its loss is what the probe is for
+		_ = b.beat(beat{})        // its loss is what the probe is for
+		_ = b.put(b.peers.late()) // asked again at the next tick
 		b.sendTails()
 		b.tellDropped()
 		if b.peers.gapIsOver() {
@@ -447,8 +450,9 @@ func (b *Broker) open(ctx context.Context, name string) error {
 			return err
 		}
 	}
+	round := b.peers.lastRound()
 	b.mu.Lock()
-	s.since = time.Now()
+	s.since, s.round = time.Now(), round
 	b.mu.Unlock()
 	return nil
 }
@@ -550,6 +554,24 @@ func (b *Broker) anew() {
 	for _, s := range b.subs {
 		s.since = time.Now()
 		clear(s.flows)
+	}
+}
+
+// tellSince tells the subscriptions made since a round that they may have missed messages. It does nothing if the round is 0.
+func (b *Broker) tellSince(round uint64) {
+	if round == 0 {
+		return
+	}
+	var names []string
+	b.mu.Lock()
+	for name, s := range b.subs {
+		if s.round >= round {
+			names = append(names, name)
+		}
+	}
+	b.mu.Unlock()
+	for _, name := range names {
+		b.topics.Lost(name)
 	}
 }
 

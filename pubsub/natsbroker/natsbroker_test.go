@@ -310,6 +310,71 @@ func TestStale(t *testing.T) {
 	}
 }
 
+// TestBehind has Subscribe go on without servers: who is on them is behind until one of them answers.
+func TestBehind(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		events func(p *peers) (since uint64)
+		since  uint64 // the rounds are 1, of "b" and "c", and 2, of nobody
+		late   []string
+	}{
+		{"none answers again", func(*peers) uint64 { return 0 }, 0, []string{"a", "b", "c"}},
+		{"one of two on a server answers", func(p *peers) uint64 { return p.answer(question{ID: "b", Round: 2}) }, 2, []string{"c"}},
+		{"the other", func(p *peers) uint64 { return p.answer(question{ID: "c", Round: 2}) }, 2, []string{"a", "b"}},
+		{"an answer of another round", func(p *peers) uint64 { return p.answer(question{ID: "c", Round: 1}) }, 0, []string{"a", "b", "c"}},
+		{"a second answer", func(p *peers) uint64 {
+			p.answer(question{ID: "c", Round: 2})
+			return p.answer(question{ID: "c", Round: 2})
+		}, 0, []string{"a", "b"}},
+		{"a later round", func(p *peers) uint64 {
+			p.question("s1")
+			p.goOn("s1")
+			return p.answer(question{ID: "c", Round: 3})
+		}, 2, []string{"a", "b"}},
+		{"it goes to a server that answered", func(p *peers) uint64 {
+			p.answer(question{ID: "c", Round: 2})
+			return p.note(beat{ID: "b", Server: "s3", Epoch: 1, Seq: 1}, "s1")
+		}, 0, []string{"a", "b"}},
+		{"its messages by another server come first", func(p *peers) uint64 {
+			p.stale(sender("c", 1))
+			return p.note(beat{ID: "c", Server: "s4", Epoch: 1, Seq: 1}, "s1")
+		}, 0, []string{"a", "b", "c"}},
+		{"it ends", func(p *peers) uint64 { return p.note(beat{ID: "c", Seq: 3, Bye: true}, "s1") }, 2, []string{"a", "b"}},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			var p peers
+			p.init("self")
+			p.joined()
+			beats := func(seq uint64) {
+				for id, server := range map[string]string{"ours": "s1", "a": "s2", "b": "s2", "c": "s3"} {
+					p.note(beat{ID: id, Server: server, Seq: seq}, "s1")
+				}
+			}
+			beats(1)
+			p.question("s1")
+			for _, id := range []string{"b", "c"} {
+				if since := p.answer(question{ID: id, Round: 1}); since != 0 {
+					t.Errorf("behind since round %d at first", since)
+				}
+			}
+			p.goOn("s1")
+			if late, _ := p.late(); len(late) > 0 {
+				t.Errorf("%q are behind though each server answered", late)
+			}
+			p.question("s1")
+			p.silence(2)
+			p.goOn("s1")
+			beats(2)
+			since := tt.events(&p)
+			late, _ := p.late()
+			slices.Sort(late)
+			if since != tt.since || !slices.Equal(late, tt.late) {
+				t.Errorf("since %d, and %q are behind, want %d and %q", since, late, tt.since, tt.late)
+			}
+		})
+	}
+}
+
 // TestTails has messages and tails of one broker come to a subscription that is in force for a minute.
 func TestTails(t *testing.T) {
 	type step struct {

@@ -1,6 +1,7 @@
 package natsbroker
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"strconv"
@@ -16,7 +17,9 @@ import (
 // In a cluster of NATS servers, a broker sees only that its own server is alive. So brokers send each other beats, which are
 // numbered: one that is missing means that the way between two servers was cut, and with it other messages. And a new
 // subscription is in force only when the other servers have heard of it. What a broker sends after it reaches them after it, so
-// one broker on each of them is asked, and answers.
+// one broker on each of them is asked, and answers. Subscribe goes on without one that is silent, be it dead or cut off: then it is
+// behind, and asked again once it is heard. With its answer a subscription made meanwhile is in force there too, and is told that it
+// may have missed messages: the way between two servers may have stood still for seconds, and lost nothing that would show.
 
 const (
 	settleTime = 300 * time.Millisecond // how long the others may take to answer a new broker's first beats
@@ -57,6 +60,8 @@ type peer struct {
 	seen       time.Time
 	mute       bool // did not answer a question since its last beat
 	anew       bool // whatever number its next beat has, that is no gap
+
+	behind uint64 // the first round that went on without its server; 0 if none did since that last answered
 }
 
 // peers are the other brokers, and what they should know.
@@ -75,6 +80,7 @@ type peers struct {
 	round      uint64
 	open       map[string]bool // who has not answered the round yet
 	answered   chan struct{}   // closed when none is left
+	confirmed  map[string]bool // servers of those who have
 
 	runs      map[string]*run
 	runID     uint64
@@ -147,7 +153,7 @@ func (b *Broker) heard(msg *nats.Msg) {
 		return
 	}
 	ours := b.nc.ConnectedServerId()
-	p.note(m, ours)
+	b.tellSince(p.note(m, ours))
 	gone := p.count(ours)
 	if m.Bye {
 		gone = append(gone, m.ID)
@@ -189,8 +195,11 @@ func (p *peers) stale(from string) bool {
 	other := p.known[who]
 	if other == nil || epoch > other.epoch {
 		// The next beat tells the rest.
-		anew := p.joining || other != nil && other.anew
-		p.known[who] = &peer{epoch: epoch, anew: anew, mute: true, seen: time.Now()}
+		next := &peer{epoch: epoch, anew: p.joining, mute: true, seen: time.Now()}
+		if other != nil {
+			next.anew, next.behind = p.joining || other.anew, other.behind
+		}
+		p.known[who] = next
 		return false
 	}
 	return epoch < other.epoch
@@ -198,30 +207,33 @@ func (p *peers) stale(from string) bool {
 
 // note keeps what a beat of another broker says. The first beat of an epoch is number 1; one that is missing matters when it
 // should have come from another server than ours. A server that joins may reach ours some time after its first beat, which does not
-// matter either if nothing else was sent until then.
-func (p *peers) note(m beat, ours string) {
+// matter either if nothing else was sent until then. If a broker ends that is behind since a round, note returns that: it will not
+// answer any more.
+func (p *peers) note(m beat, ours string) (since uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	old := p.known[m.ID]
 	if old != nil && m.Epoch < old.epoch {
-		return
+		return 0
 	}
-	if m.Bye {
-		delete(p.known, m.ID)
-		return
-	}
+	var behind uint64
 	next, sure := uint64(1), !p.joining
 	if old != nil {
-		sure = !old.anew
+		behind, sure = old.behind, !old.anew
 		if old.epoch == m.Epoch && old.seq > 0 {
 			next = old.seq + 1
 		}
+	}
+	if m.Bye {
+		delete(p.known, m.ID)
+		return behind
 	}
 	came := old == nil && m.Idle
 	if m.Lost || sure && m.Seq != next && m.Server != ours && !came {
 		p.found()
 	}
-	p.known[m.ID] = &peer{server: m.Server, epoch: m.Epoch, seq: m.Seq, seen: time.Now()}
+	p.known[m.ID] = &peer{server: m.Server, epoch: m.Epoch, seq: m.Seq, seen: time.Now(), behind: behind}
+	return 0
 }
 
 // missing says that a message is missing.
@@ -305,12 +317,16 @@ func (p *peers) live() int {
 	return n
 }
 
-// sync returns when the subscriptions made so far are in force on all servers.
+// sync returns when the subscriptions made so far are in force on all servers, but for those that are behind.
 func (b *Broker) sync() error {
 	if err := b.flush(); err != nil {
 		return err
 	}
-	return b.ask()
+	if err := b.ask(); err != nil {
+		return err
+	}
+	b.peers.goOn(b.nc.ConnectedServerId())
+	return nil
 }
 
 // ask has one live broker on each other server answer. One that doesn't is not live until its next beat. In the end it goes on
@@ -321,14 +337,8 @@ func (b *Broker) ask() error {
 		if len(targets) == 0 {
 			return nil
 		}
-		data, err := json.Marshal(question{ID: b.id, Round: round})
-		if err != nil {
+		if err := b.put(targets, round); err != nil {
 			return err
-		}
-		for _, id := range targets {
-			if err := b.nc.Publish(peerSubject+id, data); err != nil {
-				return err
-			}
 		}
 		select {
 		case <-answered:
@@ -342,6 +352,17 @@ func (b *Broker) ask() error {
 	return nil
 }
 
+// put asks brokers a round's question.
+func (b *Broker) put(targets []string, round uint64) error {
+	data, err := json.Marshal(question{ID: b.id, Round: round})
+	for _, id := range targets {
+		if err == nil {
+			err = b.nc.Publish(peerSubject+id, data)
+		}
+	}
+	return err
+}
+
 // question begins a round of questions: to whom, and what is closed when all have answered.
 func (p *peers) question(server string) (targets []string, round uint64, answered <-chan struct{}) {
 	p.mu.Lock()
@@ -353,7 +374,7 @@ func (p *peers) question(server string) (targets []string, round uint64, answere
 		}
 	}
 	p.round++
-	p.open, p.answered = map[string]bool{}, make(chan struct{})
+	p.open, p.answered, p.confirmed = map[string]bool{}, make(chan struct{}), map[string]bool{}
 	for _, id := range byServer {
 		targets = append(targets, id)
 		p.open[id] = true
@@ -375,6 +396,35 @@ func (p *peers) silence(round uint64) {
 	}
 }
 
+// goOn goes on without the servers that did not answer the round.
+func (p *peers) goOn(server string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for _, other := range p.known {
+		if other.server != server && !p.confirmed[other.server] && other.behind == 0 {
+			other.behind = p.round
+		}
+	}
+}
+
+func (p *peers) lastRound() uint64 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.round
+}
+
+// late returns who is behind and was heard lately, and the round to ask it.
+func (p *peers) late() (targets []string, round uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for id, other := range p.known {
+		if other.behind > 0 && other.live() {
+			targets = append(targets, id)
+		}
+	}
+	return targets, p.round
+}
+
 // asked handles a question, or the answer to one.
 func (b *Broker) asked(msg *nats.Msg) {
 	var q question
@@ -382,7 +432,7 @@ func (b *Broker) asked(msg *nats.Msg) {
 		return
 	}
 	if q.Answer {
-		b.peers.answer(q)
+		b.tellSince(b.peers.answer(q))
 		return
 	}
 	data, err := json.Marshal(question{ID: b.id, Round: q.Round, Answer: true})
@@ -391,16 +441,28 @@ func (b *Broker) asked(msg *nats.Msg) {
 	}
 }
 
-func (p *peers) answer(q question) {
+// answer handles an answer. It returns the first round that went on without the server it came from, or 0.
+func (p *peers) answer(q question) (since uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if q.Round != p.round || !p.open[q.ID] {
-		return
+	from := p.known[q.ID]
+	if q.Round != p.round || from == nil {
+		return 0
 	}
-	delete(p.open, q.ID)
-	if len(p.open) == 0 {
-		close(p.answered)
+	p.confirmed[from.server] = true
+	for _, other := range p.known {
+		if other.server == from.server && other.behind > 0 {
+			since = min(cmp.Or(since, other.behind), other.behind)
+			other.behind = 0
+		}
 	}
+	if p.open[q.ID] {
+		delete(p.open, q.ID)
+		if len(p.open) == 0 {
+			close(p.answered)
+		}
+	}
+	return since
 }
 
 // returned is called when our own beat came back, which was sent at a time.

@@ -342,6 +342,58 @@ func TestBusyTopic(t *testing.T) {
 	}
 }
 
+// A fakePeer is a broker on another server, as far as its beats say. What it answers is up to the test.
+type fakePeer struct {
+	t   *testing.T
+	nc  *nats.Conn
+	id  string
+	seq atomic.Int64
+}
+
+func newFakePeer(t *testing.T, nc *nats.Conn, id string, asked func(p *fakePeer, question *nats.Msg)) *fakePeer {
+	t.Helper()
+	p := &fakePeer{t: t, nc: nc, id: id}
+	if _, err := nc.Subscribe("mooncore.peer."+id, func(m *nats.Msg) { asked(p, m) }); err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (p *fakePeer) beat() {
+	p.send("mooncore.peers", map[string]any{"id": p.id, "server": "elsewhere", "seq": p.seq.Add(1)})
+}
+
+func (p *fakePeer) answer(question *nats.Msg) {
+	var q struct {
+		ID    string
+		Round uint64
+	}
+	if err := json.Unmarshal(question.Data, &q); err != nil {
+		p.t.Error(err)
+	}
+	p.send("mooncore.peer."+q.ID, map[string]any{"id": p.id, "round": q.Round, "answer": true})
+}
+
+func (p *fakePeer) send(subject string, m map[string]any) {
+	data, err := json.Marshal(m)
+	if err == nil {
+		err = p.nc.Publish(subject, data)
+	}
+	if err != nil {
+		p.t.Error(err)
+	}
+}
+
+// awaitPeers waits until a broker has heard others.
+func awaitPeers(t *testing.T, b *natsbroker.Broker, n int) {
+	t.Helper()
+	for deadline := time.Now().Add(10 * time.Second); b.Stats().Peers < n; time.Sleep(time.Millisecond) { // real time: a server's
+		if time.Now().After(deadline) {
+			t.Fatal("the beats are not heard")
+		}
+	}
+}
+
 // TestPeersThatOnlyBeat has two brokers on another server that beat and answer nothing: Subscribe goes on without them.
 func TestPeersThatOnlyBeat(t *testing.T) {
 	t.Parallel()
@@ -353,34 +405,63 @@ func TestPeersThatOnlyBeat(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer nc.Close()
-	beat := func(id string, seq int, hello bool) {
-		data, err := json.Marshal(map[string]any{"id": id, "server": "elsewhere", "seq": seq, "hello": hello})
-		if err == nil {
-			err = nc.Publish("mooncore.peers", data)
-		}
-		if err != nil {
-			t.Error(err)
-		}
-	}
 	// Whenever one is asked, the other beats, so that there is always one to ask.
-	for asked, other := range map[string]string{"p1": "p2", "p2": "p1"} {
-		seq := 1
-		if _, err := nc.Subscribe("mooncore.peer."+asked, func(*nats.Msg) { seq++; beat(other, seq, false) }); err != nil {
-			t.Fatal(err)
-		}
-	}
-	for i, id := range []string{"p1", "p2"} {
-		beat(id, 1, i == 1)
-	}
-	for deadline := time.Now().Add(10 * time.Second); b.Stats().Peers < 2; time.Sleep(time.Millisecond) { // real time: a server's
-		if time.Now().After(deadline) {
-			t.Fatal("the beats are not heard")
-		}
-	}
+	var p1, p2 *fakePeer
+	p1 = newFakePeer(t, nc, "p1", func(*fakePeer, *nats.Msg) { p2.beat() })
+	p2 = newFakePeer(t, nc, "p2", func(*fakePeer, *nats.Msg) { p1.beat() })
+	p1.beat()
+	p2.beat()
+	awaitPeers(t, b, 2)
 	ctx, cancel := context.WithTimeout(t.Context(), 15*time.Second)
 	defer cancel()
 	if _, err := b.Subscribe(ctx, "x", func([]byte) {}, func() {}); err != nil {
 		t.Errorf("Subscribe: %v", err)
+	}
+}
+
+// TestPeerThatAnswersLate has a broker on another server that is silent for a while, as if the way there stood still: what was subscribed
+// meanwhile, and nothing else, is told of a loss once it answers.
+func TestPeerThatAnswersLate(t *testing.T) {
+	t.Parallel()
+	server := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
+	b := connect(t, server.Addr())
+	defer b.Close()
+	nc, err := nats.Connect(server.Addr())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer nc.Close()
+	var stands atomic.Bool
+	p := newFakePeer(t, nc, "p", func(p *fakePeer, question *nats.Msg) {
+		if !stands.Load() {
+			p.answer(question)
+		}
+	})
+	p.beat()
+	awaitPeers(t, b, 1)
+	lost := make(chan string, 10)
+	subscribe := func(topic string) {
+		t.Helper()
+		if _, err := b.Subscribe(t.Context(), topic, func([]byte) {}, func() { lost <- topic }); err != nil {
+			t.Fatal(err)
+		}
+	}
+	subscribe("before")
+	stands.Store(true)
+	subscribe("meanwhile")
+	stands.Store(false)
+	p.beat()
+	select {
+	case topic := <-lost:
+		if topic != "meanwhile" {
+			t.Errorf("%q is told of a loss", topic)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("no loss is told")
+	}
+	subscribe("after")
+	if len(lost) > 0 {
+		t.Errorf("%q is told of a loss too", <-lost)
 	}
 }
 
