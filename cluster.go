@@ -226,6 +226,17 @@ func (s *Server) control(ctx context.Context, m controlMessage) error {
 	return brokerError(s.hub.Publish(ctx, controlTopic, data))
 }
 
+// insistTime bounds how long insist waits for the broker.
+const insistTime = 5 * time.Second
+
+// insist is control for what has been done here already, and is to be done everywhere: it goes on when ctx ends, which may be the context of
+// a call by a connection that was closed by this.
+func (s *Server) insist(ctx context.Context, m controlMessage) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), insistTime)
+	defer cancel()
+	return s.control(ctx, m)
+}
+
 func (s *Server) obey(m controlMessage) {
 	switch m.Kind {
 	case controlKick:
@@ -260,7 +271,7 @@ func (s *Server) revoke(ctx context.Context, r Revocation) error {
 	if s.hub == nil {
 		return nil
 	}
-	err := s.control(ctx, controlMessage{Kind: controlRevoke, Revocation: &r})
+	err := s.insist(ctx, controlMessage{Kind: controlRevoke, Revocation: &r})
 	if err != nil {
 		s.siblings.owed.Store(true)
 	}

@@ -9,9 +9,11 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/mooncore/mooncore"
+	"github.com/mooncore/mooncore/mooncoretest"
 	"github.com/mooncore/mooncore/pubsub"
 )
 
@@ -137,6 +139,71 @@ func TestKickAndRevokeReachOtherServers(t *testing.T) {
 			}
 		})
 	}
+}
+
+// A user's call ends with the connection that it closes. It reaches the user's other connections all the same, and nobody else's.
+func TestKickAndRevokeByTheUser(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		do   func(ctx context.Context, srv *mooncoretest.Server) error
+		code int
+	}{
+		{"kick", func(ctx context.Context, srv *mooncoretest.Server) error {
+			return srv.Tenant("", "t").Kick(ctx, "alice")
+		}, 1008},
+		{"revoke", func(ctx context.Context, srv *mooncoretest.Server) error {
+			return srv.Tenant("", "t").Revoke(ctx, "alice")
+		}, 4401},
+		{"revoke a token", func(ctx context.Context, srv *mooncoretest.Server) error { return srv.RevokeToken(ctx, "everywhere") }, 4401},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var servers []*mooncoretest.Server
+				servers, _ = mortals(t, 2, returning("end", func(ctx context.Context) (any, error) {
+					err := tt.do(ctx, servers[0])
+					if err != nil {
+						t.Errorf("%s: %v", tt.name, err)
+					}
+					return nil, err
+				}))
+				alice := mooncore.Identity{User: "alice", Tenant: "t", TokenID: "everywhere"}
+				here, there := servers[0].As(alice).Dial(), servers[1].As(alice).Dial()
+				servers[1].As(mooncore.Identity{User: "bob", Tenant: "t"}).Dial()
+				here.Send(`{"action":"end"}`)
+				for _, conn := range []*mooncoretest.Conn{here, there} {
+					if code := conn.Closed(); code != tt.code {
+						t.Errorf("closed with %d, want %d", code, tt.code)
+					}
+				}
+				time.Sleep(5 * time.Second)
+				if n := servers[1].Stats().Conns; n != 1 {
+					t.Errorf("%d connections are left there, want bob's", n)
+				}
+			})
+		})
+	}
+}
+
+// A kick whose caller is gone is not one that others missed.
+func TestKickWithAnEndedContext(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		servers, _ := mortals(t, 2)
+		for _, user := range []string{"alice", "bob"} {
+			servers[1].As(mooncore.Identity{User: user, Tenant: "t"}).Dial()
+		}
+		ctx, cancel := context.WithCancel(t.Context())
+		cancel()
+		if err := servers[0].Tenant("", "t").Kick(ctx, "alice"); err != nil {
+			t.Errorf("Kick: %v", err)
+		}
+		if err := servers[0].Tenant("", "t").Kick(t.Context(), strings.Repeat("x", 1<<20)); mooncore.CodeOf(err) != mooncore.CodeInvalidArgument {
+			t.Errorf("Kick of a long name: %v", err)
+		}
+		time.Sleep(5 * time.Second)
+		if n := servers[1].Stats().Conns; n != 1 {
+			t.Errorf("%d connections are left there, want bob's", n)
+		}
+	})
 }
 
 // A server that leaves the cluster takes nobody along, and one whose events may be lost tells its clients.

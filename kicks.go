@@ -32,12 +32,15 @@ type kickCount struct {
 
 // kick closes a user's connections on all servers.
 func (s *Server) kick(ctx context.Context, m controlMessage) error {
+	if len(m.User) > maxTokenSize {
+		return Errorf(CodeInvalidArgument, "no token holds so long a name")
+	}
 	s.applyKick(m)
 	if s.hub == nil {
 		return nil
 	}
 	m.Server = s.siblings.id
-	err := s.control(ctx, m)
+	err := s.insist(ctx, m)
 	if !errors.Is(err, pubsub.ErrAway) && !errors.Is(err, pubsub.ErrClosed) { // else it was sent, or may have been
 		s.kicks.sent.Add(1)
 	}

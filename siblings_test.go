@@ -284,10 +284,11 @@ func TestPresenceWhenAServerEnds(t *testing.T) {
 }
 
 // mortals starts servers of a cluster that can die. Each channel has presence.
-func mortals(t *testing.T, n int) (servers []*mooncoretest.Server, brokers []*mortalBroker) {
+func mortals(t *testing.T, n int, actions ...mooncore.Action) (servers []*mooncoretest.Server, brokers []*mortalBroker) {
 	local := pubsub.NewLocal()
 	cfg := withTokens()
 	cfg.Routers[0].Channels = []mooncore.Channel{{Name: "*", Allow: mooncore.Authenticated, Presence: true}}
+	cfg.Routers[0].Actions = append(cfg.Routers[0].Actions, actions...)
 	for range n {
 		b := &mortalBroker{sharedBroker: sharedBroker{Local: local}}
 		cfg.Broker = b
