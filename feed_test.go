@@ -23,13 +23,14 @@ type fakeLog struct {
 
 	mu         sync.Mutex
 	epoch      string
-	first, top uint64       // what is kept is behind first, up to top
-	seen       uint64       // and what Read sees of it, unless that is 0
-	size       int          // of an event, if it is above 0
-	fail       error        // what Read fails with
-	hang       bool         // Read waits for its context
-	next       *pubsub.Page // what the next Read returns, once
-	panics     bool         // the next Read does, once
+	first, top uint64        // what is kept is behind first, up to top
+	seen       uint64        // and what Read sees of it, unless that is 0
+	size       int           // of an event, if it is above 0
+	fail       error         // what Read fails with
+	hang       bool          // Read waits for its context
+	next       *pubsub.Page  // what the next Read returns, once
+	panics     bool          // the next Read does, once
+	late       chan struct{} // if not nil, the next Read returns when it is closed, and whatever its context says
 	reads      int
 	reading    int // now
 	most       int // of reading
@@ -122,6 +123,12 @@ func (l *fakeLog) Read(ctx context.Context, _ string, after uint64, maxBytes int
 			break
 		}
 		page.Entries = append(page.Entries, e)
+	}
+	if late := l.late; late != nil {
+		l.late = nil
+		l.mu.Unlock()
+		<-late
+		l.mu.Lock()
 	}
 	return page, nil
 }
@@ -625,6 +632,34 @@ func TestJoinWaitsForDelivery(t *testing.T) {
 			second.expect(positioned("A", 2)...)
 		})
 	}
+}
+
+// What a feed read before its last member left, does not come to the next one, who knows it.
+func TestFeedEndsWhileItReads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog()
+		l.top = 3
+		srv := l.serve(t)
+		first, second := srv.dialHistory(aliceT), srv.dialHistory(aliceT)
+		first.join("room", "")
+		late := make(chan struct{})
+		l.set(func() { l.late = late })
+		l.keep(6)
+		l.come("A", 6)
+		synctest.Wait()
+		first.ask(`["leave","room"]`)
+		synctest.Wait()
+		if at := second.join("room", ""); at.Offset != 6 {
+			t.Fatalf("joined at %+v, want offset 6", at)
+		}
+		came := second.listen()
+		close(late)
+		l.wait(time.Second)
+		l.append(7, 7)
+		if got, _ := came.take(); !slices.Equal(got, positioned("A", 7)) {
+			t.Errorf("got %q, want 7 alone", got)
+		}
+	})
 }
 
 // The broker's subscription lasts as long as there is a member, and nothing runs on afterwards.
