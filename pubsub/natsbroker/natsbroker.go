@@ -90,7 +90,8 @@ type Broker struct {
 	clustered atomic.Bool // the server is one of several
 	denied    atomic.Bool // the account may not publish what history needs
 
-	counting sync.RWMutex // a message is sent and counted together, as tails see it
+	counting sync.Mutex // a message is numbered, sent and counted together, as others see it
+	number   uint64     // of the last one
 
 	mu   sync.Mutex
 	subs map[string]*subscription
@@ -397,13 +398,14 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 	}
 	name := subject(topic)
 	before := b.nc.Stats().Reconnects
-	b.counting.RLock()
+	b.counting.Lock()
 	from, epoch := b.peers.current()
-	err := b.nc.PublishRequest(name, from, data)
+	b.number++
+	err := b.nc.PublishRequest(name, numbered(from, b.number), data)
 	if err == nil && b.peers.elsewhere.Load() > 0 {
 		b.peers.published(name)
 	}
-	b.counting.RUnlock()
+	b.counting.Unlock()
 	switch { // it was not sent
 	case errors.Is(err, nats.ErrConnectionClosed):
 		return pubsub.ErrClosed
@@ -485,23 +487,29 @@ func (b *Broker) handle(m *nats.Msg) {
 	}
 	from, numbers, isTail := strings.Cut(m.Reply, tailSuffix)
 	from, lost := strings.CutSuffix(from, lostSuffix)
+	var number uint64
+	if !isTail && !lost {
+		from, number = cutNumber(from)
+	}
 	if b.peers.stale(from) {
 		return
 	}
 	b.mu.Lock()
 	s := b.subs[m.Subject]
 	ours := s != nil && s.Subscription == m.Sub // else it came before the subscription ended
+	late := false
 	if ours && (isTail || b.clustered.Load()) {
-		switch f := s.flow(from); {
-		case !isTail && !lost:
-			f.came++
-		case isTail && f.ended(numbers, s.since):
+		f := s.flow(from)
+		if !isTail && !lost {
+			late = f.cameLate(number)
+		}
+		if late || isTail && f.ended(numbers, s.since) {
 			b.peers.missing()
 		}
 	}
 	b.mu.Unlock()
 	switch {
-	case !ours:
+	case !ours || late:
 	case lost:
 		b.topics.Lost(m.Subject)
 	case !isTail:
@@ -553,7 +561,9 @@ func (b *Broker) anew() {
 	defer b.mu.Unlock()
 	for _, s := range b.subs {
 		s.since = time.Now()
-		clear(s.flows)
+		for _, f := range s.flows {
+			*f = flow{from: f.from, last: f.last}
+		}
 	}
 }
 

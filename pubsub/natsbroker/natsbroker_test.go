@@ -3,6 +3,7 @@ package natsbroker
 import (
 	"bytes"
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"math/rand/v2"
@@ -373,6 +374,42 @@ func TestBehind(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestLate has messages of one broker come to a topic: one that comes after a later one is not delivered, and a loss is told.
+func TestLate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sub := &nats.Subscription{Subject: "x"}
+		b := &Broker{id: "self", subs: map[string]*subscription{"x": {Subscription: sub, flows: map[string]*flow{}}}}
+		b.peers.init("self")
+		b.clustered.Store(true)
+		b.topics = bus.NewTopics(func(context.Context, string) error { return nil }, nil)
+		var came []string
+		if _, err := b.topics.Subscribe(t.Context(), "x", func(data []byte) { came = append(came, string(data)) }, func() {}); err != nil {
+			t.Fatal(err)
+		}
+		send := func(id string, epoch, number uint64, late bool) {
+			t.Helper()
+			text := fmt.Sprintf("%s %d %d", id, epoch, number)
+			came = nil
+			b.handle(&nats.Msg{Subject: "x", Reply: numbered(sender(id, epoch), number), Data: []byte(text), Sub: sub})
+			if late != (len(came) == 0) || !late && came[0] != text {
+				t.Errorf("message %s: late %t, and %q came", text, late, came)
+			}
+			time.Sleep(gapTime)
+			if gap := b.peers.gapIsOver(); gap != late {
+				t.Errorf("message %s: late %t, gap %t", text, late, gap)
+			}
+		}
+		send("a", 0, 1, false)
+		send("a", 0, 7, false) // 2 to 6 are of other topics
+		send("a", 0, 6, true)
+		send("b", 0, 6, false)
+		b.anew()
+		send("a", 0, 7, true)
+		send("a", 0, 8, false)
+		send("a", 1, 1, false) // by another connection
+	})
 }
 
 // TestTails has messages and tails of one broker come to a subscription that is in force for a minute.

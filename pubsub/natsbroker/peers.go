@@ -32,7 +32,8 @@ const (
 )
 
 // A message's reply subject says who sent it, and over which of its connections: a server that was frozen, or cut off, may pass
-// on what it had taken long after the broker went on by another one.
+// on what it had taken long after the broker went on by another one. It ends with a number that grows, since two servers may do the
+// same: what they had on a connection that was given up may come after what they sent by the next one.
 
 // A beat tells the other brokers that one is there.
 type beat struct {
@@ -169,6 +170,19 @@ func (b *Broker) heard(msg *nats.Msg) {
 // sender is the reply subject of a broker's messages.
 func sender(id string, epoch uint64) string {
 	return fromSubject + id + "." + strconv.FormatUint(epoch, 10)
+}
+
+// numbered is the reply subject of a message with a number.
+func numbered(from string, number uint64) string { return from + "." + strconv.FormatUint(number, 10) }
+
+// cutNumber is the reverse of numbered. Where there is none, from is "".
+func cutNumber(reply string) (from string, number uint64) {
+	i := max(strings.LastIndexByte(reply, '.'), 0)
+	number, err := strconv.ParseUint(strings.TrimPrefix(reply[i:], "."), 10, 64)
+	if err != nil {
+		return "", 0
+	}
+	return reply[:i], number
 }
 
 // current returns the reply subject for a message that is sent now, and its epoch.

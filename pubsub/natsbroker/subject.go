@@ -10,7 +10,7 @@ const (
 	topicSubject = "mooncore.topic." // and the topic, encoded
 	peersSubject = "mooncore.peers"  // what all brokers hear
 	peerSubject  = "mooncore.peer."  // and a broker's id: what that one hears
-	fromSubject  = "mooncore.from."  // and an id and an epoch: the reply subject of a topic's messages, which nobody hears
+	fromSubject  = "mooncore.from."  // and an id, an epoch and more: the reply subject of a topic's messages, which nobody hears
 	logSubject   = "mooncore.log."   // and a Keep, a topic, encoded, and an epoch: what a stream keeps
 	inboxSubject = "mooncore.inbox"  // before what NATS adds: where answers come
 )

@@ -111,6 +111,17 @@ type flow struct {
 	from       string // the reply subject
 	run, count uint64 // of the last tail
 	came       uint64 // since that
+	last       uint64 // the number of the last message
+}
+
+// cameLate counts a message, and reports whether it came after a later one.
+func (f *flow) cameLate(number uint64) bool {
+	f.came++
+	if number <= f.last {
+		return true
+	}
+	f.last = number
+	return false
 }
 
 // ended handles a tail, "run.count.age", that came to a subscription that has been in force since a time. It reports whether
