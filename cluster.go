@@ -205,12 +205,13 @@ func withBrokerCheck(checks map[string]func(context.Context) error, b pubsub.Bro
 	return all
 }
 
-// brokerError is what a caller gets when the broker did not take a message.
+// brokerError is what a caller gets when the broker did not take a message. Unavailable says that nothing was sent: proxies take it for
+// leave to have another server run the call.
 func brokerError(err error) error {
-	if err == nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
-		return err
+	if errors.Is(err, pubsub.ErrAway) || errors.Is(err, pubsub.ErrClosed) {
+		return &Error{Code: CodeUnavailable, Message: CodeUnavailable.text(), Err: err}
 	}
-	return &Error{Code: CodeUnavailable, Message: CodeUnavailable.text(), Err: err}
+	return err
 }
 
 // control tells all servers, this one included, to do something.

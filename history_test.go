@@ -230,22 +230,34 @@ func TestPublishToHistoryAlone(t *testing.T) {
 	}
 }
 
-// A log that is away fails Publish as a broker does.
+// Unavailable says that nothing was appended. After another error nobody knows.
 func TestPublishWithoutLog(t *testing.T) {
-	cfg := withHistory()
-	cfg.Broker = &awayLog{Local: pubsub.NewLocal()}
-	srv := serve(t, cfg)
-	before := srv.Stats().Published
-	err := srv.Tenant("", "t").Publish(t.Context(), "event", 1, mooncore.ToChannel("room"))
-	if mooncore.CodeOf(err) != mooncore.CodeUnavailable || srv.Stats().Published != before {
-		t.Errorf("error %v, %d published", err, srv.Stats().Published-before)
+	for _, tt := range []struct {
+		err  error
+		want mooncore.Code
+	}{
+		{pubsub.ErrAway, mooncore.CodeUnavailable},
+		{errors.New("the answer was lost"), mooncore.CodeInternal},
+		{fmt.Errorf("no answer: %w", context.DeadlineExceeded), mooncore.CodeDeadlineExceeded},
+	} {
+		cfg := withHistory()
+		cfg.Broker = &failingLog{Local: pubsub.NewLocal(), err: tt.err}
+		srv := serve(t, cfg)
+		before := srv.Stats().Published
+		err := srv.Tenant("", "t").Publish(t.Context(), "event", 1, mooncore.ToChannel("room"))
+		if mooncore.CodeOf(err) != tt.want || !errors.Is(err, tt.err) || srv.Stats().Published != before {
+			t.Errorf("%v: error %v, %d published", tt.err, err, srv.Stats().Published-before)
+		}
 	}
 }
 
-type awayLog struct{ *pubsub.Local }
+type failingLog struct {
+	*pubsub.Local
+	err error
+}
 
-func (*awayLog) Append(context.Context, string, []byte, pubsub.Keep) (pubsub.Position, error) {
-	return pubsub.Position{}, pubsub.ErrAway
+func (l *failingLog) Append(context.Context, string, []byte, pubsub.Keep) (pubsub.Position, error) {
+	return pubsub.Position{}, l.err
 }
 
 // Scopes, tenants and pools keep their own events, and presence has no position.
