@@ -409,11 +409,21 @@ func (ch *channel) where(number uint32) (at pubsub.Position, before sent, ok boo
 	return at, before, true
 }
 
-// target is where the channel stands.
-func (ch *channel) target() pubsub.Position {
+// A target is where a channel stands, and when what stands there was published.
+type target struct {
+	pubsub.Position
+	tick int64
+}
+
+func (ch *channel) target() target {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	return pubsub.Position{Epoch: ch.current().name, Offset: ch.current().top}
+	e := ch.current()
+	to := target{Position: pubsub.Position{Epoch: e.name, Offset: e.top}}
+	if e.top > 0 && e.numbers[e.top-1] > 0 {
+		to.tick = ch.sent[e.numbers[e.top-1]-1].tick
+	}
+	return to
 }
 
 // audit says what is wrong at the end, when nothing is under way: messages that stand nowhere although they were accepted, holes.

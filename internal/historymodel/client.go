@@ -218,7 +218,7 @@ func (s *session) run() error {
 			return err
 		}
 	}
-	if s.chance(3) {
+	if s.chance(10) {
 		if err := s.catchUp(); err != nil {
 			return err
 		}
@@ -330,56 +330,72 @@ func (s *session) read(d time.Duration) error {
 	}
 }
 
-// catchUp waits until everything has come that was published by now.
+// catchUp waits until everything has come that was published when all that was asked was answered, or the connection is closed.
 func (s *session) catchUp() error {
-	if s.plain {
-		return nil
-	}
-	for {
-		missing := false
-		for _, st := range s.streams {
-			if st.joined && st.loose || slices.ContainsFunc(s.asked, func(c command) bool { return c.stream == st }) {
-				missing = true
+	var targets map[*stream]target
+	for began := time.Now(); ; {
+		missing := s.unanswered()
+		if missing == nil {
+			if targets == nil {
+				targets = s.targets()
 			}
+			missing = behind(targets)
 		}
-		if !missing && s.waits == nil {
-			break
+		if missing == nil {
+			s.counts.reached++
+			return nil
+		}
+		if s.w.excuses(s.node, nil, time.Now()).any() {
+			began = time.Now()
+		}
+		if time.Since(began) > s.w.patience() {
+			return missing
 		}
 		if err := s.read(step); err != nil {
 			return err
 		}
 		for _, st := range s.streams {
-			if st.joined && st.loose { // as clients do that were told of a loss
+			if st.joined && st.loose && !s.asks(st) { // as clients do that were told of a loss
 				if err := s.join(st.ch); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	targets := map[*stream]pubsub.Position{}
+}
+
+// asks reports whether a join or a leave is not answered.
+func (s *session) asks(st *stream) bool {
+	return s.waits != nil && s.waits.stream == st || slices.ContainsFunc(s.asked, func(c command) bool { return c.stream == st })
+}
+
+func (s *session) unanswered() error {
 	for _, st := range s.streams {
-		if st.known {
+		if st.joined && st.loose || s.asks(st) {
+			return st.fault("no answer comes")
+		}
+	}
+	return nil
+}
+
+// targets is where the channels stand that it is in.
+func (s *session) targets() map[*stream]target {
+	targets := map[*stream]target{}
+	for _, st := range s.streams {
+		if st.joined && st.ch.keep.Events > 0 {
 			targets[st] = st.ch.target()
 		}
 	}
-	for deadline := time.Now().Add(s.w.patience); ; {
-		missing := ""
-		for st, to := range targets {
-			if st.joined && st.at.Offset < to.Offset && (st.at.Epoch == to.Epoch || st.at.Offset > 0 && !st.ch.newer(st.at.Epoch, to.Epoch)) {
-				missing = fmt.Sprintf("channel %s, at %v: the event at %v does not come", st.ch.name, st.at, to)
-			}
-		}
-		if missing == "" {
-			s.counts.reached++
-			return nil
-		}
-		if time.Now().After(deadline) {
-			return errors.New(missing)
-		}
-		if err := s.read(step); err != nil {
-			return err
+	return targets
+}
+
+func behind(targets map[*stream]target) error {
+	for st, to := range targets {
+		if !st.reached(to) {
+			return st.fault("the event at %v does not come", to.Position)
 		}
 	}
+	return nil
 }
 
 // quit asks the server to close.

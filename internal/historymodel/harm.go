@@ -115,15 +115,14 @@ func (w *world) topic(ch *channel) string {
 
 // restart ends a server and starts it again. If it kept everything itself, that is gone: nobody publishes meanwhile.
 func (w *world) restart(n *node, random *rand.Rand) {
-	alone := w.NewLog == nil || w.Forgets
-	if alone {
+	if w.alone() {
 		for range cap(w.publishing) {
 			w.publishing <- struct{}{}
 		}
 	}
 	end := w.trouble(trouble{node: n, x: excuses{down: true}})
 	n.end()
-	if alone {
+	if w.alone() {
 		for _, ch := range w.channels {
 			ch.reset()
 		}
@@ -131,7 +130,7 @@ func (w *world) restart(n *node, random *rand.Rand) {
 	w.sleep(time.Duration(random.IntN(100)) * step)
 	n.start()
 	end()
-	if alone {
+	if w.alone() {
 		for range cap(w.publishing) {
 			<-w.publishing
 		}

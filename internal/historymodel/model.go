@@ -84,7 +84,6 @@ type world struct {
 	t        testing.TB
 	clock    clock
 	nodes    []*node
-	patience time.Duration // for what was published to come
 
 	mu       sync.Mutex
 	byName   map[string]*channel
@@ -118,13 +117,13 @@ var kinds = []struct {
 
 // Run is a run of the model. It works in a bubble of testing/synctest too, where nobody waits for real time.
 func Run(t testing.TB, o Options) {
-	w := &world{Options: o, t: t, byName: map[string]*channel{}, patience: 20 * time.Second, over: make(chan struct{})}
+	w := &world{Options: o, t: t, byName: map[string]*channel{}, over: make(chan struct{})}
 	w.publishing = make(chan struct{}, writerCount)
 	w.stop = sync.OnceFunc(func() { close(w.over) })
 	w.left.Store(int64(o.Cuts))
 	t.Logf("seed %d", o.Seed)
 	if o.Cluster != nil {
-		w.Servers, w.NewLog, w.patience = max(o.Servers, 1), func() pubsub.Log { return o.Cluster.NewLog() }, quiet+settle
+		w.Servers, w.NewLog = max(o.Servers, 1), func() pubsub.Log { return o.Cluster.NewLog() }
 		o.Cluster.onCommit = w.committed
 	}
 	for _, kind := range kinds {
@@ -176,6 +175,23 @@ func Run(t testing.TB, o Options) {
 		t.Error(w.failed)
 	}
 }
+
+// patience is how long what was published may take to come. In a cluster, what did not come live is missed when something else does; when
+// nothing is published any more, that takes longer.
+func (w *world) patience() time.Duration {
+	switch {
+	case w.alone():
+		return 3 * time.Second
+	case w.Cluster == nil:
+		return 20 * time.Second // real time
+	case w.ended():
+		return quiet + settle
+	}
+	return 10 * time.Second
+}
+
+// alone reports whether a server keeps everything itself, in memory.
+func (w *world) alone() bool { return w.NewLog == nil || w.Forgets }
 
 func (w *world) random(stream int) *rand.Rand { return rand.New(rand.NewPCG(w.Seed, uint64(stream))) }
 

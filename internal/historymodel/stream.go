@@ -194,6 +194,25 @@ func (s *stream) pong() error {
 	return nil
 }
 
+// reached reports whether what a channel had came, up to a target. A plain connection need not get what may be from before its join.
+func (s *stream) reached(to target) bool {
+	at := s.at
+	if s.plain {
+		v := s.plainly[len(s.plainly)-1]
+		if to.tick < v.entered {
+			return true
+		}
+		at = pubsub.Position{}
+		if n := len(v.numbers); n > 0 {
+			at, _, _ = s.ch.where(v.numbers[n-1])
+		}
+	}
+	if at.Epoch == to.Epoch {
+		return at.Offset >= to.Offset
+	}
+	return at.Epoch != "" && (at.Offset == 0 && to.Offset == 0 || s.ch.newer(at.Epoch, to.Epoch))
+}
+
 // settled checks what came without positions.
 func (s *stream) settled() error {
 	for _, v := range s.plainly {
