@@ -48,6 +48,7 @@ type sent struct {
 	epoch *epoch // where it stands, if that is known; with offset
 	at    uint64
 	over  bool // publishing ended
+	taken bool // without an error
 }
 
 // An epoch is one of a channel's.
@@ -84,7 +85,7 @@ func (ch *channel) end(number uint32, failed bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	s := &ch.sent[number]
-	s.over = true
+	s.over, s.taken = true, !failed
 	if failed && s.epoch == nil {
 		e := ch.current()
 		e.started = max(e.started-1, int(e.top))
@@ -430,6 +431,11 @@ func (ch *channel) target() target {
 func (ch *channel) audit() error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	for number, s := range ch.sent {
+		if s.taken && s.epoch == nil && ch.keep.Events > 0 {
+			return fmt.Errorf("channel %s: message %d was accepted and stands nowhere", ch.name, number)
+		}
+	}
 	for _, e := range ch.epochs {
 		for i, number := range e.numbers {
 			if number == 0 {

@@ -81,9 +81,9 @@ const (
 // A world is a run.
 type world struct {
 	Options
-	t        testing.TB
-	clock    clock
-	nodes    []*node
+	t     testing.TB
+	clock clock
+	nodes []*node
 
 	mu       sync.Mutex
 	byName   map[string]*channel
