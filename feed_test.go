@@ -264,6 +264,12 @@ func TestFeed(t *testing.T) {
 		{"the broker lost some", func(l *fakeLog) { l.keep(5); l.lost() }, positioned("A", 4, 5), 0, 0},
 		{"the broker lost none", func(l *fakeLog) { l.lost() }, nil, 0, 0},
 		{"lost twice", func(l *fakeLog) { l.keep(5); l.lost(); l.lost() }, positioned("A", 4, 5), 0, 0},
+		{"lost again while the log is read", func(l *fakeLog) { close(l.loseWhileRead()) }, positioned("A", 4, 5), 0, time.Second},
+		{"lost again while the log is read, which then does not answer", func(l *fakeLog) {
+			late := l.loseWhileRead()
+			l.fails()
+			close(late)
+		}, []string{lost}, 1012, 12 * time.Second},
 		{"nobody says that some are lost", func(l *fakeLog) { l.keep(5) }, positioned("A", 4, 5), 0, 50 * time.Second},
 		{"another epoch", func(l *fakeLog) { l.begin("B"); l.append(1, 1); l.wait(time.Second); l.append(2, 2) },
 			append([]string{lost}, positioned("B", 2)...), 1012, time.Second},
@@ -388,6 +394,17 @@ func TestFeed(t *testing.T) {
 	}
 }
 
+// loseWhileRead loses events during a read that does not show them, and ends when what is returned is closed.
+func (l *fakeLog) loseWhileRead() chan struct{} {
+	late := make(chan struct{})
+	l.set(func() { l.late = late })
+	l.lost()
+	synctest.Wait()
+	l.keep(5)
+	l.lost()
+	return late
+}
+
 // wait lets time pass, and what happens in it.
 func (l *fakeLog) wait(d time.Duration) {
 	time.Sleep(d)
@@ -469,6 +486,7 @@ func TestFeedOfAnEmptyChannel(t *testing.T) {
 		want []string
 	}{
 		{"it comes", func(l *fakeLog) { l.begin("B"); l.append(1, 2) }, positioned("B", 1, 2)},
+		{"it comes, and the log does not answer", func(l *fakeLog) { l.begin("B"); l.fails(); l.append(1, 2) }, positioned("B", 1, 2)},
 		{"it does not come", func(l *fakeLog) { l.begin("B"); l.keep(2); l.come("B", 2) }, positioned("B", 1, 2)},
 		{"only the epoch is new", func(l *fakeLog) { l.begin("B"); l.wait(time.Minute); l.append(1, 1) }, positioned("B", 1)},
 		{"one of the old epoch may be missing", func(l *fakeLog) { l.begin("B"); l.lost(); l.wait(2 * time.Second); l.append(1, 1) },

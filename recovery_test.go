@@ -152,6 +152,28 @@ func TestJoinAgain(t *testing.T) {
 	})
 }
 
+// What can't be recovered in one epoch can be in the next one.
+func TestRejoinInTheNextEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog()
+		l.first, l.top = 4, 5
+		srv := l.serve(t)
+		conn := srv.dialHistory(aliceT)
+		conn.join("room", "")
+		time.Sleep(10 * time.Second) // what was remembered then is forgotten
+		if got := conn.join("room", `{"since":{"offset":1,"epoch":"A"}}`); got.Reason != "trimmed" {
+			t.Errorf("in the first: %+v", got)
+		}
+		conn.listen()
+		l.set(func() { l.epoch, l.first = "B", 0 })
+		l.lost()
+		l.wait(10 * time.Second)
+		if got := srv.dialHistory(aliceT).join("room", `{"since":{"offset":1,"epoch":"B"}}`); got != (standing{Recovered: true, Offset: 5, Epoch: "B"}) {
+			t.Errorf("in the next: %+v", got)
+		}
+	})
+}
+
 // Of the events that come while clients join, none is missing behind where the channel stands as the join is told, and none comes again.
 func TestJoinWhileEventsCome(t *testing.T) {
 	const rounds, events = 200, 30
