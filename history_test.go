@@ -429,7 +429,7 @@ func TestHistoryAllocations(t *testing.T) {
 		join("mooncore.v1")
 		join("mooncore.v1.history")
 	}
-	if many := publish(); many > few+10 {
+	if many := publish(); many > few+20 { // half of one a member: waiting allocates too
 		t.Errorf("%v allocations for 42 members, %v for 2", many, few)
 	}
 }
