@@ -59,7 +59,10 @@ func login(ctx context.Context, in Login) (string, error) {
 		return req.Server().Token(id) // a fresh one, before the old one expires
 	}
 	tenant := req.Server().Tenant("", lobby)
-	if _, taken := online(tenant, in.Name); taken {
+	switch _, taken, err := online(ctx, tenant, in.Name); {
+	case err != nil:
+		return "", err
+	case taken:
 		return "", mooncore.Errorf(mooncore.CodeAlreadyExists, "Somebody called %s is here already", in.Name)
 	}
 	if err := tenant.Revoke(ctx, in.Name); err != nil {
@@ -68,14 +71,23 @@ func login(ctx context.Context, in Login) (string, error) {
 	return req.Server().Token(id)
 }
 
+// lounge is the channel that every page joins, whatever its rooms. Nothing is published to it: it tells who is here, on all servers.
+const lounge = "main"
+
 // online looks for who is connected under a name, in whatever case.
-func online(tenant mooncore.Tenant, name string) (user string, ok bool) {
-	for conn := range tenant.Conns() {
+func online(ctx context.Context, tenant mooncore.Tenant, name string) (user string, ok bool, err error) {
+	for conn := range tenant.Conns() { // it may not have joined yet
 		if user := conn.Identity().User; strings.EqualFold(user, name) {
-			return user, true
+			return user, true, nil
 		}
 	}
-	return "", false
+	members, err := tenant.Members(ctx, lounge)
+	for _, m := range members {
+		if strings.EqualFold(m.User, name) {
+			return m.User, true, nil
+		}
+	}
+	return "", false, err
 }
 
 // A Message was said in a room, or to one person.
@@ -112,8 +124,11 @@ type Whisper struct {
 // whisper reaches all windows of two people, and is kept nowhere.
 func whisper(ctx context.Context, in Whisper) (Message, error) {
 	req := mooncore.RequestFrom(ctx)
-	to, ok := online(req.Tenant(), in.To)
-	if !ok {
+	to, ok, err := online(ctx, req.Tenant(), in.To)
+	switch {
+	case err != nil:
+		return Message{}, err
+	case !ok:
 		return Message{}, mooncore.Errorf(mooncore.CodeNotFound, "%s is not here", in.To)
 	}
 	m := Message{ID: rand.Text(), To: to, From: req.Identity.User, Text: in.Text, At: time.Now()}

@@ -559,6 +559,7 @@ const connection = new Connection({
   online() {
     showStatus('');
     listRooms();
+    connection.join('main', null); // the server's lounge
     talks.forEach((talk) => talk.isRoom && enter(talk));
   },
   offline: showStatus,

@@ -14,6 +14,7 @@ import (
 
 	"github.com/mooncore/mooncore"
 	"github.com/mooncore/mooncore/mooncoretest"
+	"github.com/mooncore/mooncore/pubsub"
 )
 
 // testConfig is the program's, with a key that signs tokens.
@@ -128,6 +129,26 @@ func TestWhisperReachesOnlyItsUser(t *testing.T) {
 	eve.ExpectNothing()
 	if got := mooncore.CodeOf(ann.Call("whisper", Whisper{"carol", "psst"}, nil)); got != mooncore.CodeNotFound {
 		t.Errorf("whisper to nobody: %q, want %q", got, mooncore.CodeNotFound)
+	}
+}
+
+// Two servers find each other's people.
+func TestNamesOnTwoServers(t *testing.T) {
+	broker := pubsub.NewLocal()
+	cfg := testConfig()
+	cfg.Broker = broker
+	here := mooncoretest.New(t, cfg)
+	cfg.Routers, cfg.Broker = Config().Routers, broker
+	there := mooncoretest.New(t, cfg)
+	ann, bob := here.As(guest("ann")).Dial(), there.As(guest("bob")).Dial()
+	bob.Join("main") // as the page does
+	if err := ann.Call("whisper", Whisper{"Bob", "psst"}, nil); err != nil {
+		t.Fatal(err)
+	}
+	bob.Expect("whisper", nil)
+	stranger := here.As(mooncore.Identity{})
+	if got := mooncore.CodeOf(stranger.Call("login", Login{"bob"}, nil)); got != mooncore.CodeAlreadyExists {
+		t.Errorf("login as somebody on another server: %q, want %q", got, mooncore.CodeAlreadyExists)
 	}
 }
 
