@@ -76,9 +76,9 @@ type Broker struct {
 	link   *bus.Link
 	peers  peers
 
-	flushed *bus.Batch // what was written has been handled by the server
-	synced  *bus.Batch // and is known to the other servers
-	logs    logs
+	rounds rounds
+	synced *bus.Batch // what was written has been handled by the server, and is known to the other servers
+	logs   logs
 
 	inbox       chan *nats.Msg
 	reconnected chan struct{}
@@ -156,12 +156,6 @@ func New(o Options) (*Broker, error) {
 		logs: logs{streams: make(map[pubsub.Keep]*stream), topics: make(map[string]*logTopic)},
 	}
 	b.topics = bus.NewTopics(b.open, b.shut)
-	b.flushed = bus.NewBatch(func() error {
-		if !b.link.IsUp() { // the client would wait for the next connection
-			return errCut
-		}
-		return b.flush()
-	})
 	b.synced = bus.NewBatch(b.sync)
 	b.peers.init(b.id)
 	var err error
@@ -396,32 +390,7 @@ func (b *Broker) Publish(ctx context.Context, topic string, data []byte) error {
 	case !b.link.IsUp():
 		return pubsub.ErrAway
 	}
-	name := subject(topic)
-	before := b.nc.Stats().Reconnects
-	b.counting.Lock()
-	from, epoch := b.peers.current()
-	b.number++
-	err := b.nc.PublishRequest(name, numbered(from, b.number), data)
-	if err == nil && b.peers.elsewhere.Load() > 0 {
-		b.peers.published(name)
-	}
-	b.counting.Unlock()
-	switch { // it was not sent
-	case errors.Is(err, nats.ErrConnectionClosed):
-		return pubsub.ErrClosed
-	case errors.Is(err, nats.ErrReconnectBufExceeded):
-		return pubsub.ErrAway
-	case err == nil:
-		err = b.flushed.Do(ctx)
-	}
-	_, now := b.peers.current()
-	switch {
-	case err == nil && (b.nc.Stats().Reconnects != before || now != epoch), errors.Is(err, pubsub.ErrClosed):
-		err = errCut
-	case err == nil || errors.Is(err, ctx.Err()):
-		return err
-	}
-	return fmt.Errorf("natsbroker: %w", err)
+	return b.publish(ctx, subject(topic), data)
 }
 
 // Subscribe implements [pubsub.Broker].
@@ -614,13 +583,13 @@ func (b *Broker) Close() error {
 		_ = b.nc.FlushTimeout(answerTime / 10) // others find out without it
 	}
 	b.link.Down()
-	b.flushed.Close()
+	b.rounds.close()
 	b.synced.Close()
 	close(b.done)
 	b.nc.Close()
 	if !gate.InCall() {
 		b.wg.Wait()
-		b.flushed.Wait()
+		b.rounds.wg.Wait()
 		b.topics.Wait()
 		b.synced.Wait()
 		b.logs.close()

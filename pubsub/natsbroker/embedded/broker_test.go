@@ -9,6 +9,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/json"
+	"errors"
 	"log/slog"
 	"math/big"
 	"net"
@@ -339,6 +340,35 @@ func TestBusyTopic(t *testing.T) {
 	time.Sleep(3500 * time.Millisecond) // real time: a loss is told two seconds after it was found
 	if came.Load() != sent.Load() || losses.Load() > 0 {
 		t.Errorf("%d of %d came, %d losses", came.Load(), sent.Load(), losses.Load())
+	}
+}
+
+// TestPublishCanceled has a server that does not answer for a moment: a publisher doesn't wait beyond its context, and what it publishes
+// next comes behind what it gave up.
+func TestPublishCanceled(t *testing.T) {
+	server := natsServer(t, serverConfig{Addr: freeport.Addr(t)})
+	proxy := faults.NewProxy(t, server.Addr())
+	from, to := connect(t, proxy.Addr()), connect(t, server.Addr())
+	defer from.Close()
+	defer to.Close()
+	came := make(chan string, 2)
+	unsubscribe, err := to.Subscribe(t.Context(), "x", func(data []byte) { came <- string(data) }, nothing)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unsubscribe()
+	proxy.Block()
+	canceled, cancel := context.WithCancel(t.Context())
+	time.AfterFunc(50*time.Millisecond, cancel)
+	if err := from.Publish(canceled, "x", []byte("first")); !errors.Is(err, context.Canceled) {
+		t.Errorf("Publish: error %v, want the context's", err)
+	}
+	proxy.Pass()
+	if err := from.Publish(t.Context(), "x", []byte("second")); err != nil {
+		t.Fatal(err)
+	}
+	if first, second := <-came, <-came; first != "first" || second != "second" {
+		t.Errorf("%q came before %q", first, second)
 	}
 }
 
