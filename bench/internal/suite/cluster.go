@@ -2,7 +2,6 @@ package suite
 
 import (
 	"fmt"
-	"slices"
 
 	"github.com/mooncore/mooncore/bench/internal/load"
 )
@@ -11,23 +10,19 @@ import (
 type group struct {
 	name, what string
 	peers      []string
-	more       []string // peers with 100 channels only
 	needs      map[string]string
 	clients    bool // one for each channel
 }
 
-var (
-	redis = map[string]string{"redis-server": "redis-server"}
-	flush = []string{"nats.go-flush"}
-)
+var redis = map[string]string{"redis-server": "redis-server"}
 
 // cluster returns the scenarios between two servers: brokers alone on three engines, and whole servers with clients.
 func cluster() []Scenario {
 	var scenarios []Scenario
 	for _, g := range []group{
 		{name: "redis", what: "A broker on Redis", peers: []string{"mooncore", "centrifuge", "rueidis"}, needs: redis},
-		{name: "nats", what: "A broker on a NATS server", peers: []string{"mooncore", "nats.go"}, more: flush},
-		{name: "embedded", what: "A broker with NATS in the programs", peers: []string{"mooncore", "nats.go"}, more: flush},
+		{name: "nats", what: "A broker on a NATS server", peers: []string{"mooncore", "nats.go", "nats.go-flush"}},
+		{name: "embedded", what: "A broker with NATS in the programs", peers: []string{"mooncore", "nats.go", "nats.go-flush"}},
 		{
 			name: "servers", what: "A server and clients of the other",
 			peers: []string{"mooncore-redis", "centrifuge-redis", "mooncore-nats", "mooncore-embedded"}, needs: redis, clients: true,
@@ -53,7 +48,7 @@ func (g group) scenario(name, title string, channels int) Scenario {
 	}
 	switch {
 	case channels == 100:
-		s.Peers, s.Charts = slices.Concat(g.peers, g.more), []string{"p50_us", "rate"}
+		s.Charts = []string{"p50_us", "rate"}
 	case channels == 10_000 && g.clients: // who take long to connect
 		s.Slow = 2
 	}
