@@ -25,7 +25,7 @@ type member struct {
 	client *http.Client
 	posts  int
 	ended  bool
-	at     *position // of the last event, where the room keeps events
+	at     *position // of the last event
 
 	mu         sync.Mutex
 	conn       *websocket.Conn // that has joined
@@ -70,11 +70,7 @@ func (m *member) session(ctx context.Context, back comeback, joined func()) (nex
 	}
 	defer c.CloseNow()
 	s := &session{member: m, conn: c}
-	if m.at == nil {
-		s.send(ctx, `["join",%q]`, m.room)
-	} else {
-		s.send(ctx, `["join",%q,{"since":{"offset":%d,"epoch":%q}}]`, m.room, m.at.Offset, m.at.Epoch)
-	}
+	s.joining(ctx)()
 	for {
 		_, data, err := c.Read(ctx)
 		if err != nil {
@@ -163,6 +159,15 @@ func (s *session) send(ctx context.Context, format string, args ...any) {
 	_ = s.conn.Write(ctx, websocket.MessageText, fmt.Appendf(nil, format, args...)) // the reader finds out
 }
 
+// joining returns what asks to join the room, from where it stands now.
+func (s *session) joining(ctx context.Context) func() {
+	if s.at == nil {
+		return func() { s.send(ctx, `["join",%q]`, s.room) }
+	}
+	at := *s.at
+	return func() { s.send(ctx, `["join",%q,{"since":{"offset":%d,"epoch":%q}}]`, s.room, at.Offset, at.Epoch) }
+}
+
 // receive handles a message, and returns what is wrong with it.
 func (s *session) receive(ctx context.Context, data []byte) (fault string) {
 	var frame []json.RawMessage
@@ -175,10 +180,12 @@ func (s *session) receive(ctx context.Context, data []byte) (fault string) {
 		_ = json.Unmarshal(frame[1], &s.node)
 	case `"channel_list"`:
 		if !strings.Contains(string(frame[1]), `"`+s.room+`:`) {
-			s.refused = true // by a server that stops: it closes the connection next
+			// By a server that stops, which closes the connection next, or one that does not reach what is kept.
+			s.refused = true
+			time.AfterFunc(time.Second, s.joining(ctx))
 			return ""
 		}
-		s.joined = true
+		s.joined, s.refused = true, false
 		if s.r.ending.Load() {
 			s.end() // its event may have come before
 		}
@@ -212,6 +219,7 @@ func (s *session) stands(third []byte) (fault string) {
 		return fmt.Sprintf("joined with %s", third)
 	}
 	switch {
+	case s.refused:
 	case s.at == nil:
 		s.at = &to
 	case !*to.Recovered:
