@@ -111,17 +111,11 @@ func (c *catchUp) take(asked pubsub.Position, began time.Time, page pubsub.Page)
 		return false
 	}
 	if page.Top.Epoch != f.at.Epoch {
-		switch {
-		case asked != f.at: // it went on meanwhile
-			return false
-		case f.fresh(): // nothing came in the old epoch
-			f.jump(pubsub.Position{Epoch: page.Top.Epoch})
-		case c.confirmed(page.Top.Epoch):
-			f.lose(reasonEpoch)
-			f.jump(page.Top)
-		default:
+		if asked != f.at || !c.confirmed(page.Top.Epoch) { // it went on meanwhile, or the log may be behind
 			return false
 		}
+		f.lose(reasonEpoch)
+		f.jump(page.Top)
 		f.dropOthers()
 	}
 	f.seen, f.answered = time.Now(), began
@@ -191,12 +185,11 @@ func (c *catchUp) giveUp(page pubsub.Page, err error) {
 	if err != nil {
 		f.history.server.log.Error("broker: history was not read", "channel", clip(f.ch.Name), "cause", err)
 	}
+	f.doubt = false
 	if len(f.waiting) > 0 {
 		f.skip(reasonUnavailable)
-		f.doubt = false // not before: with doubt, the first of an epoch does not follow
 		return
 	}
-	f.doubt = false
 	f.lose(reasonUnavailable)
 	if behind {
 		f.jump(page.Top) // its entries are gone

@@ -207,14 +207,11 @@ func isEvent(data []byte) bool { return len(data) > 2 && data[0] == '[' && data[
 // old reports whether an entry was delivered, or is not to be.
 func (f *feed) old(e pubsub.Entry) bool { return e.Epoch == f.at.Epoch && e.Offset <= f.at.Offset }
 
-// follows reports whether an entry is the next one. The first of an epoch is, as long as nothing came before: then it doesn't matter
-// that what was empty has a new epoch.
+// follows reports whether an entry is the next one. The first of another epoch never is, not even where nothing came before: what the
+// old epoch had may be gone, and the broker need not have said so yet.
 func (f *feed) follows(e pubsub.Entry) bool {
-	return e.Offset == f.at.Offset+1 && (e.Epoch == f.at.Epoch || f.fresh())
+	return e.Epoch == f.at.Epoch && e.Offset == f.at.Offset+1
 }
-
-// fresh reports whether nothing came in the epoch yet, nor may have been missed. mu is held.
-func (f *feed) fresh() bool { return f.at.Offset == 0 && !f.doubt }
 
 // wait keeps an entry until what is missing before it was read. What waits is bounded. mu is held.
 func (f *feed) wait(e pubsub.Entry) {
@@ -260,9 +257,6 @@ func (f *feed) skip(why reason) {
 // deliver delivers the entry that follows. One that is no event is lost. mu is held.
 func (f *feed) deliver(e pubsub.Entry) {
 	now := time.Now()
-	if e.Epoch != f.at.Epoch {
-		f.jump(pubsub.Position{Epoch: e.Epoch})
-	}
 	f.at = e.Position
 	if !isEvent(e.Data) {
 		f.history.server.log.Error("broker message ignored", "cause", errMessage)
