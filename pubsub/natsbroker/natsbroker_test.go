@@ -225,9 +225,7 @@ func TestBeats(t *testing.T) {
 		{"one missing", nil, []beat{b(0, 1, "s2"), b(0, 3, "s2")}, true},
 		{"one missing on our server", nil, []beat{b(0, 1, "s1"), b(0, 3, "s1")}, false},
 		{"it was there before us", []beat{b(0, 17, "s2")}, []beat{b(0, 18, "s2")}, false},
-		{"it came after us, and was not heard at first", nil, []beat{b(0, 4, "s2")}, true},
-		{"it came after us, was not heard at first, and sent nothing", nil, []beat{{ID: "other", Seq: 4, Server: "s2", Idle: true}}, false},
-		{"one that sent nothing is missing", nil, []beat{b(0, 1, "s2"), {ID: "other", Seq: 3, Server: "s2", Idle: true}}, true},
+		{"it was not heard at first", nil, []beat{b(0, 4, "s2")}, false}, // TestFresh
 		{"another connection", nil, []beat{b(0, 1, "s2"), b(1, 1, "s2")}, false},
 		{"another connection, not heard at first", nil, []beat{b(0, 1, "s2"), b(1, 2, "s2")}, true},
 		{"an old one late", nil, []beat{b(1, 1, "s2"), b(0, 7, "s2"), b(1, 2, "s2")}, false},
@@ -345,13 +343,13 @@ func TestBehind(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			var p peers
 			p.init("self")
-			p.joined()
 			beats := func(seq uint64) {
 				for id, server := range map[string]string{"ours": "s1", "a": "s2", "b": "s2", "c": "s3"} {
 					p.note(beat{ID: id, Server: server, Seq: seq}, "s1")
 				}
 			}
 			beats(1)
+			p.joined()
 			p.question("s1")
 			for _, id := range []string{"b", "c"} {
 				if since := p.answer(question{ID: id, Round: 1}); since != 0 {
@@ -372,6 +370,48 @@ func TestBehind(t *testing.T) {
 			if since != tt.since || !slices.Equal(late, tt.late) {
 				t.Errorf("since %d, and %q are behind, want %d and %q", since, late, tt.since, tt.late)
 			}
+		})
+	}
+}
+
+// TestFresh hears a broker for the first time: that matters if it had published something by its answer.
+func TestFresh(t *testing.T) {
+	for _, tt := range []struct {
+		name      string
+		joining   bool
+		server    string
+		idle, gap bool
+		asked     bool
+	}{
+		{"it has published nothing", false, "s2", true, false, true},
+		{"it has published something", false, "s2", false, true, true},
+		{"it is on our server", false, "s1", false, false, false},
+		{"we join", true, "s2", false, false, false},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var p peers
+				p.init("self")
+				if !tt.joining {
+					p.joined()
+				}
+				p.question("s1")
+				p.note(beat{ID: "other", Server: tt.server, Seq: 4}, "s1")
+				p.note(beat{ID: "other", Server: tt.server, Seq: 5}, "s1")
+				if late, _ := p.late(); (len(late) == 1) != tt.asked {
+					t.Errorf("%q are asked", late)
+				}
+				if since := p.answer(question{ID: "other", Round: 1, Idle: tt.idle}); since != 0 {
+					t.Errorf("behind since round %d", since)
+				}
+				if late, _ := p.late(); len(late) > 0 {
+					t.Errorf("%q are asked again", late)
+				}
+				time.Sleep(gapTime)
+				if got := p.gapIsOver(); got != tt.gap {
+					t.Errorf("gap %t, want %t", got, tt.gap)
+				}
+			})
 		})
 	}
 }

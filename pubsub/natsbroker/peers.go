@@ -44,7 +44,6 @@ type beat struct {
 	Sent   int64  `json:"sent"`            // by the sender's clock, in nanoseconds since it started
 	Hello  bool   `json:"hello,omitempty"` // asks for an answer at once
 	Bye    bool   `json:"bye,omitempty"`
-	Idle   bool   `json:"idle,omitempty"` // the sender has published to no topic in this epoch
 	Lost   bool   `json:"lost,omitempty"` // messages of any topic may be missing
 }
 
@@ -53,6 +52,7 @@ type question struct {
 	ID     string `json:"id"` // who sends it
 	Round  uint64 `json:"round"`
 	Answer bool   `json:"answer,omitempty"`
+	Idle   bool   `json:"idle,omitempty"` // who answers has published to no topic in its epoch
 }
 
 type peer struct {
@@ -62,6 +62,7 @@ type peer struct {
 	mute       bool // did not answer a question since its last beat
 	anew       bool // whatever number its next beat has, that is no gap
 
+	fresh  bool   // it was not known, and has not answered yet
 	behind uint64 // the first round that went on without its server; 0 if none did since that last answered
 }
 
@@ -129,7 +130,6 @@ func (b *Broker) beat(m beat) error {
 	p.mu.Lock()
 	defer p.mu.Unlock() // beats go out in their order
 	m.ID, m.Server, m.Epoch, m.Seq, m.Sent = b.id, b.nc.ConnectedServerId(), p.epoch, p.seq+1, int64(time.Since(p.began))
-	m.Idle = !p.busy
 	data, err := json.Marshal(m)
 	if err == nil {
 		err = b.nc.Publish(peersSubject, data)
@@ -163,7 +163,8 @@ func (b *Broker) heard(msg *nats.Msg) {
 		b.forget(gone...)
 	}
 	if m.Hello {
-		_ = b.beat(beat{}) // the next one is as good
+		_ = b.beat(beat{})        // the next one is as good
+		_ = b.put(b.peers.late()) // it may be fresh, and has published nothing yet
 	}
 }
 
@@ -193,6 +194,12 @@ func (p *peers) current() (from string, epoch uint64) {
 	return p.from, p.epoch
 }
 
+func (p *peers) idle() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return !p.busy
+}
+
 // stale reports whether a message with this reply subject was sent over a connection whose successor was heard of.
 func (p *peers) stale(from string) bool {
 	rest, _ := strings.CutPrefix(from, fromSubject)
@@ -220,9 +227,8 @@ func (p *peers) stale(from string) bool {
 }
 
 // note keeps what a beat of another broker says. The first beat of an epoch is number 1; one that is missing matters when it
-// should have come from another server than ours. A server that joins may reach ours some time after its first beat, which does not
-// matter either if nothing else was sent until then. If a broker ends that is behind since a round, note returns that: it will not
-// answer any more.
+// should have come from another server than ours. One that is heard for the first time may have been there for long: its answer tells whether
+// that matters. If a broker ends that is behind since a round, note returns that: it will not answer any more.
 func (p *peers) note(m beat, ours string) (since uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -230,23 +236,30 @@ func (p *peers) note(m beat, ours string) (since uint64) {
 	if old != nil && m.Epoch < old.epoch {
 		return 0
 	}
-	var behind uint64
-	next, sure := uint64(1), !p.joining
-	if old != nil {
-		behind, sure = old.behind, !old.anew
+	if m.Bye {
+		delete(p.known, m.ID)
+		if old == nil {
+			return 0
+		}
+		return old.behind
+	}
+	now := &peer{server: m.Server, epoch: m.Epoch, seq: m.Seq, seen: time.Now()}
+	if old == nil {
+		now.fresh = !p.joining && m.Server != ours
+	} else {
+		now.fresh, now.behind = old.fresh, old.behind
+		next := uint64(1)
 		if old.epoch == m.Epoch && old.seq > 0 {
 			next = old.seq + 1
 		}
+		if !old.anew && m.Seq != next && m.Server != ours {
+			p.found()
+		}
 	}
-	if m.Bye {
-		delete(p.known, m.ID)
-		return behind
-	}
-	came := old == nil && m.Idle
-	if m.Lost || sure && m.Seq != next && m.Server != ours && !came {
+	if m.Lost {
 		p.found()
 	}
-	p.known[m.ID] = &peer{server: m.Server, epoch: m.Epoch, seq: m.Seq, seen: time.Now(), behind: behind}
+	p.known[m.ID] = now
 	return 0
 }
 
@@ -427,12 +440,12 @@ func (p *peers) lastRound() uint64 {
 	return p.round
 }
 
-// late returns who is behind and was heard lately, and the round to ask it.
+// late returns who is fresh or behind, and was heard lately, and the round to ask it.
 func (p *peers) late() (targets []string, round uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for id, other := range p.known {
-		if other.behind > 0 && other.live() {
+		if (other.fresh || other.behind > 0) && other.live() {
 			targets = append(targets, id)
 		}
 	}
@@ -449,7 +462,7 @@ func (b *Broker) asked(msg *nats.Msg) {
 		b.tellSince(b.peers.answer(q))
 		return
 	}
-	data, err := json.Marshal(question{ID: b.id, Round: q.Round, Answer: true})
+	data, err := json.Marshal(question{ID: b.id, Round: q.Round, Answer: true, Idle: b.peers.idle()})
 	if err == nil {
 		_ = b.nc.Publish(peerSubject+q.ID, data) // who gets no answer asks another
 	}
@@ -462,6 +475,12 @@ func (p *peers) answer(q question) (since uint64) {
 	from := p.known[q.ID]
 	if q.Round != p.round || from == nil {
 		return 0
+	}
+	if from.fresh {
+		from.fresh = false
+		if !q.Idle { // its server may not have known our subscriptions
+			p.found()
+		}
 	}
 	p.confirmed[from.server] = true
 	for _, other := range p.known {

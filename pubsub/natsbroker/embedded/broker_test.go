@@ -401,7 +401,7 @@ func (p *fakePeer) answer(question *nats.Msg) {
 	if err := json.Unmarshal(question.Data, &q); err != nil {
 		p.t.Error(err)
 	}
-	p.send("mooncore.peer."+q.ID, map[string]any{"id": p.id, "round": q.Round, "answer": true})
+	p.send("mooncore.peer."+q.ID, map[string]any{"id": p.id, "round": q.Round, "answer": true, "idle": true})
 }
 
 func (p *fakePeer) send(subject string, m map[string]any) {
