@@ -416,6 +416,21 @@ func TestFresh(t *testing.T) {
 	}
 }
 
+// TestCountsForSilentPeers has a broker on another server give no answer: it still has to be told what is published.
+func TestCountsForSilentPeers(t *testing.T) {
+	var p peers
+	p.init("self")
+	for server, want := range map[string]int32{"s1": 0, "s2": 1} {
+		p.note(beat{ID: "other", Server: server, Seq: 1}, "s1")
+		_, round, _ := p.question("s1")
+		p.silence(round)
+		p.count("s1")
+		if n := p.elsewhere.Load(); n != want {
+			t.Errorf("silent on %s: %d other servers, want %d", server, n, want)
+		}
+	}
+}
+
 // TestLate has messages of one broker come to a topic: one that comes after a later one is not delivered, and a loss is told.
 func TestLate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -69,7 +69,7 @@ type peer struct {
 // peers are the other brokers, and what they should know.
 type peers struct {
 	began     time.Time
-	elsewhere atomic.Int32 // NATS servers other than ours with a live peer
+	elsewhere atomic.Int32 // NATS servers other than ours with a peer
 
 	mu         sync.Mutex
 	id         string
@@ -311,7 +311,7 @@ func (p *peers) joined() {
 	}
 }
 
-// count finds how many other servers have a live peer, and forgets peers that are long gone, which it returns.
+// count finds how many other servers have a peer, and forgets peers that are long gone, which it returns.
 func (p *peers) count(server string) (gone []string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -321,7 +321,7 @@ func (p *peers) count(server string) (gone []string) {
 		case time.Since(other.seen) > forgetTime:
 			delete(p.known, id)
 			gone = append(gone, id)
-		case other.live() && other.server != server:
+		case other.server != server: // a silent one may be cut off, and hear of it later
 			servers[other.server] = true
 		}
 	}
