@@ -395,7 +395,23 @@ func (ch *channel) leave() {
 	ch.used = time.Now()
 }
 
-// where returns where a message stands, and the one before it.
+// empty reports whether nothing was published from one epoch on until another one began, which may be unknown.
+func (ch *channel) empty(from, until string) bool {
+	ch.mu.Lock()
+	defer ch.mu.Unlock()
+	i := slices.IndexFunc(ch.epochs, func(e *epoch) bool { return e.name == from })
+	for _, e := range ch.epochs[max(i, 0):] {
+		if e.name == until || e.name == "" {
+			break
+		}
+		if e.top > 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// where returns where a message stands, and the one before it, which may be of an epoch before.
 func (ch *channel) where(number uint32) (at pubsub.Position, before sent, ok bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
@@ -404,8 +420,13 @@ func (ch *channel) where(number uint32) (at pubsub.Position, before sent, ok boo
 	}
 	s := ch.sent[number]
 	at = pubsub.Position{Epoch: s.epoch.name, Offset: s.at}
-	if s.at > 1 && s.epoch.numbers[s.at-2] > 0 {
-		before = ch.sent[s.epoch.numbers[s.at-2]-1]
+	numbers := s.epoch.numbers[:s.at-1]
+	for i := slices.Index(ch.epochs, s.epoch); len(numbers) == 0 && i > 0; {
+		i--
+		numbers = ch.epochs[i].numbers
+	}
+	if n := len(numbers); n > 0 && numbers[n-1] > 0 {
+		before = ch.sent[numbers[n-1]-1]
 	}
 	return at, before, true
 }

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/mooncore/mooncore/internal/wsraw"
@@ -43,12 +44,14 @@ type session struct {
 	*client
 	node    *node
 	conn    *wsraw.Conn
+	cut     *cutConn // what conn is on
 	came    chan wsraw.Message
 	began   time.Time
 	streams map[string]*stream // by name
 	asked   []command
 	waits   *command   // for the ["joined", …] behind the list that came
 	pings   int        // without an answer
+	quits   bool       // it asked the server to close
 	trace   [40]string // the latest frames
 	traced  int
 }
@@ -74,10 +77,12 @@ var errCut = errors.New("cut")
 type cutConn struct {
 	net.Conn
 	reads, writes int // negative: as many as there are
+	cut           atomic.Bool
 }
 
 func (c *cutConn) Read(b []byte) (int, error) {
 	if c.reads == 0 {
+		c.cut.Store(true)
 		c.Close()
 		return 0, errCut
 	}
@@ -97,6 +102,7 @@ func (c *cutConn) Write(b []byte) (int, error) {
 		return c.Conn.Write(b)
 	}
 	_, _ = c.Conn.Write(b[:c.writes]) // it is cut in any case
+	c.cut.Store(true)
 	c.Close()
 	return c.writes, errCut
 }
@@ -143,7 +149,7 @@ func (c *client) open(breaks bool) (*session, error) {
 	case kind == 3:
 		cut.writes = c.random.IntN(300)
 	}
-	s := &session{client: c, node: n, conn: conn, came: make(chan wsraw.Message, 16), began: began, streams: map[string]*stream{}}
+	s := &session{client: c, node: n, conn: conn, cut: cut, came: make(chan wsraw.Message, 16), began: began, streams: map[string]*stream{}}
 	go func() {
 		defer close(s.came)
 		for {
@@ -400,6 +406,7 @@ func behind(targets map[*stream]target) error {
 
 // quit asks the server to close.
 func (s *session) quit() error {
+	s.quits = true
 	if err := s.sent(s.conn.SendText("quit")); err != nil {
 		return err
 	}
@@ -411,7 +418,7 @@ func (s *session) frame(m wsraw.Message) error {
 	s.note(m.String())
 	switch {
 	case m.Err != nil:
-		if s.w.excuses(s.node, nil, s.began).down || errors.Is(m.Err, errCut) || m.String() == "<eof>" {
+		if s.cut.cut.Load() || s.w.excuses(s.node, nil, s.began).down {
 			return errCut
 		}
 		return m.Err
@@ -466,7 +473,7 @@ func (s *session) frame(m wsraw.Message) error {
 func (s *session) closed(m wsraw.Message) error {
 	x := s.w.excuses(s.node, nil, s.began)
 	switch code := m.Code(); {
-	case code == 1000:
+	case code == 1000 && s.quits:
 	case code == 4408:
 		s.counts.slow++
 	case code == 1012 && (x.down || s.plain && (x.lost || x.behind)):

@@ -145,6 +145,12 @@ func TestStream(t *testing.T) {
 			v.publish(1, first)
 			v.bare(22)
 		}, ""},
+		{"plain, a new epoch behind an empty one", true, func(v *view) {
+			v.join("", 0, answer{})
+			v.ch.reset()
+			v.publish(1, "SECOND")
+			v.bare(21)
+		}, ""},
 		{"plain, twice a member", true, func(v *view) {
 			v.join("", 0, answer{})
 			v.publish(1, first)
@@ -259,6 +265,28 @@ func TestStream(t *testing.T) {
 			v.found(v.s.lost())
 			v.got(first, 20)
 		}, "of an earlier epoch"},
+		{"a new epoch behind an empty one that was not", false, func(v *view) {
+			v.ch.reset()
+			v.join("", 0, no("SECOND", 0, "no_since"))
+			v.publish(1, "SECOND")
+			v.ch.reset()
+			v.publish(1, "THIRD")
+			v.found(v.s.event(21, pubsub.Position{Epoch: "THIRD", Offset: 1}))
+		}, "the next event is at {THIRD 1}"},
+		{"plain, a new epoch without a close", true, func(v *view) {
+			v.join("", 0, answer{})
+			v.publish(1, first)
+			v.ch.reset()
+			v.publish(1, "SECOND")
+			v.bare(21, 22)
+		}, "event 21 is at {SECOND 1}, behind {FIRST 21}"},
+		{"plain, the first one missing before a new epoch", true, func(v *view) {
+			v.join("", 0, answer{})
+			v.publish(1, first)
+			v.ch.reset()
+			v.publish(1, "SECOND")
+			v.bare(22)
+		}, "was published after the join"},
 		{"refused, and a member", false, func(v *view) { v.ch.refused = true; v.join(first, 15, answer{Reason: "refused"}) }, "on the list after a join: true"},
 		{"refused, and told where it stands", false, func(v *view) {
 			v.ch.refused = true
