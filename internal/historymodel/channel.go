@@ -54,17 +54,17 @@ type sent struct {
 // An epoch is one of a channel's.
 type epoch struct {
 	name    string    // empty until somebody saw it
-	from    time.Time // it is the current one between these
-	to      time.Time
-	started int      // its top is at most that
-	top     uint64   // its top is at least that
-	numbers []uint32 // by offset, from 1: what stands there, plus 1; 0 is unknown
-	floor   uint64   // what was trimmed on purpose
+	to      time.Time // when it ended, unless it is the current one
+	steady  time.Time // from then on all servers know it
+	started int       // its top is at most that
+	top     uint64    // its top is at least that
+	numbers []uint32  // by offset, from 1: what stands there, plus 1; 0 is unknown
+	floor   uint64    // what was trimmed on purpose
 }
 
 func newChannel(name string, keep pubsub.Keep, budget int, c *clock) *channel {
 	ch := &channel{name: name, keep: keep, budget: budget, clock: c, used: time.Now()}
-	ch.epochs = []*epoch{{from: time.Now()}}
+	ch.epochs = []*epoch{{}}
 	return ch
 }
 
@@ -150,8 +150,7 @@ func (ch *channel) epoch(name string) (*epoch, error) {
 	case e.name == "":
 		e.name = name
 	case ch.mayRenew():
-		ch.renew(0)
-		ch.current().name = name
+		ch.renew(name, 0, settle)
 	default:
 		return nil, fmt.Errorf("epoch %s is new, though %s had no reason to end", name, e.name)
 	}
@@ -167,17 +166,21 @@ func (ch *channel) mayRenew() bool {
 	return ch.gone(e) >= e.top
 }
 
-// reset notes that the log forgets the channel now. What is being published then may go into the new epoch.
-func (ch *channel) reset() {
+// reset notes that the log forgets the channel now, which all servers know some time later. What is being published then may go into the
+// new epoch. The names of the epochs are empty if nobody knows them yet.
+func (ch *channel) reset(ended, begun string, settle time.Duration) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
-	ch.renew(ch.underWay())
+	if e := ch.current(); e.name == "" {
+		e.name = ended
+	}
+	ch.renew(begun, ch.underWay(), settle)
 }
 
-func (ch *channel) renew(started int) {
+func (ch *channel) renew(name string, started int, settle time.Duration) {
 	now := time.Now()
 	ch.current().to = now
-	ch.epochs = append(ch.epochs, &epoch{from: now, started: started})
+	ch.epochs = append(ch.epochs, &epoch{name: name, steady: now.Add(settle), started: started})
 }
 
 func (ch *channel) underWay() (n int) {
@@ -298,7 +301,7 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 		return false, nil
 	}
 	gone := ch.gone(e)
-	steady := len(ch.epochs) == 1 || e == ch.current() && q.epoch == e && e.from.Before(q.at.Add(-settle))
+	steady := e == ch.current() && q.epoch == e && !q.at.Before(e.steady)
 	demanded = steady && !x.any() && !ch.mayRenew() && q.since.Epoch == e.name && q.since.Offset <= q.top && q.since.Offset >= gone &&
 		ch.cost(e, q.since.Offset) < ch.budget
 	switch {
@@ -312,10 +315,10 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 	}
 	so := false
 	// While what it reads is old, a server finds out late that there is no hope.
-	hopeless := q.since.Epoch == e.name && (q.since.Offset < gone || ch.cost(e, q.since.Offset) >= ch.budget)
+	hopeless := q.since.Epoch == e.name && (e != ch.current() || q.since.Offset < gone || ch.cost(e, q.since.Offset) >= ch.budget)
 	switch a.Reason {
 	case "epoch":
-		so = q.since.Epoch != e.name
+		so = q.since.Epoch != e.name && (x.any() || x.late || !ch.isNewer(q.since.Epoch, e.name))
 	case "ahead":
 		so = q.since.Epoch == e.name && (q.since.Offset > q.top || x.lag || x.unavailable || x.late && hopeless)
 	case "trimmed":
@@ -326,7 +329,7 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 		so = x.unavailable || x.lag || x.late && hopeless
 	}
 	if !so {
-		return fault("that is not so: the epoch is %s, the top is %d to %d, what is gone ends at %d", e.name, q.top, e.started, gone)
+		return fault("that is not so (%+v): the epoch is %s, the top is %d to %d, what is gone ends at %d", x, e.name, q.top, e.started, gone)
 	}
 	return false, nil
 }
@@ -334,13 +337,18 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 // together is how long a server takes for what it reads at once, at most.
 const together = 2 * time.Second
 
-// mayLose reports whether a server that missed what follows a position may give up on that: it is gone, or too much, with what the server
-// may have read and sent just before.
-func (ch *channel) mayLose(at pubsub.Position) bool {
+// mayLose reports whether a server may give up on what follows a position: the epoch has ended, or it is behind, and what it missed is gone,
+// or too much, with what the server may have read and sent just before.
+func (ch *channel) mayLose(at pubsub.Position, behind bool) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	e := ch.current()
-	if at.Epoch != e.name || at.Offset < ch.gone(e) {
+	switch {
+	case at.Epoch != e.name:
+		return true
+	case !behind:
+		return false
+	case at.Offset < ch.gone(e):
 		return true
 	}
 	after, lately := at.Offset, time.Now().Add(-together)
@@ -370,6 +378,10 @@ func (ch *channel) String() string {
 func (ch *channel) newer(name, than string) bool {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	return ch.isNewer(name, than)
+}
+
+func (ch *channel) isNewer(name, than string) bool {
 	for _, e := range slices.Backward(ch.epochs) {
 		switch e.name {
 		case than:
@@ -393,22 +405,6 @@ func (ch *channel) leave() {
 	defer ch.mu.Unlock()
 	ch.members--
 	ch.used = time.Now()
-}
-
-// empty reports whether nothing was published from one epoch on until another one began, which may be unknown.
-func (ch *channel) empty(from, until string) bool {
-	ch.mu.Lock()
-	defer ch.mu.Unlock()
-	i := slices.IndexFunc(ch.epochs, func(e *epoch) bool { return e.name == from })
-	for _, e := range ch.epochs[max(i, 0):] {
-		if e.name == until || e.name == "" {
-			break
-		}
-		if e.top > 0 {
-			return false
-		}
-	}
-	return true
 }
 
 // where returns where a message stands, and the one before it, which may be of an epoch before.

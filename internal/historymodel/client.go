@@ -224,7 +224,7 @@ func (s *session) run() error {
 			return err
 		}
 	}
-	if s.chance(10) {
+	if s.chance(20) {
 		if err := s.catchUp(); err != nil {
 			return err
 		}
@@ -351,8 +351,10 @@ func (s *session) catchUp() error {
 			s.counts.reached++
 			return nil
 		}
-		if s.w.excuses(s.node, nil, time.Now()).any() {
-			began = time.Now()
+		for _, st := range s.streams {
+			if st.excuse(time.Now()).any() {
+				began = time.Now()
+			}
 		}
 		if time.Since(began) > s.w.patience() {
 			return missing

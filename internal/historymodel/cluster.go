@@ -67,13 +67,14 @@ func (c *Cluster) keeps(name string) bool {
 
 // Reset has what is kept of a topic be gone, as by a failover to an engine that has nothing of it. Then is called before anything else
 // happens to the topic.
-func (c *Cluster) Reset(name string, then func()) {
+func (c *Cluster) Reset(name string, then func(ended, begun string)) {
 	t := c.topic(name)
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	then()
+	epoch := newEpoch()
+	then(t.epoch, epoch)
 	t.before = &topic{epoch: t.epoch, born: t.born, top: t.top, floor: t.floor, entries: t.entries}
-	t.epoch, t.born, t.top, t.floor, t.entries = newEpoch(), time.Now(), 0, 0, nil
+	t.epoch, t.born, t.top, t.floor, t.entries = epoch, time.Now(), 0, 0, nil
 }
 
 // Trim has all but the newest entries be gone.
@@ -160,12 +161,12 @@ func (l *Log) Set(f Faults) {
 	l.faults = f
 }
 
-// Lose tells all subscriptions of topics that are appended to that messages may be missing.
-func (l *Log) Lose() {
+// Lose tells all subscriptions of a topic that messages may be missing, or those of all topics that are appended to, if it is empty.
+func (l *Log) Lose(topic string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for q := range l.queues {
-		if l.cluster.keeps(q.topic) {
+		if q.topic == topic || topic == "" && l.cluster.keeps(q.topic) {
 			q.put(lossMark)
 		}
 	}

@@ -88,6 +88,7 @@ type world struct {
 	mu       sync.Mutex
 	byName   map[string]*channel
 	troubles []trouble
+	happened map[string]int // faults, by name
 	failed   error
 
 	publishing chan struct{} // has one of each that publishes; who fills it has nobody publish
@@ -117,7 +118,7 @@ var kinds = []struct {
 
 // Run is a run of the model. It works in a bubble of testing/synctest too, where nobody waits for real time.
 func Run(t testing.TB, o Options) {
-	w := &world{Options: o, t: t, byName: map[string]*channel{}, over: make(chan struct{})}
+	w := &world{Options: o, t: t, byName: map[string]*channel{}, happened: map[string]int{}, over: make(chan struct{})}
 	w.publishing = make(chan struct{}, writerCount)
 	w.stop = sync.OnceFunc(func() { close(w.over) })
 	w.left.Store(int64(o.Cuts))
@@ -294,16 +295,26 @@ func (w *world) report(all []*client, took time.Duration) {
 	for _, ch := range w.channels {
 		published, epochs = published+len(ch.sent), epochs+len(ch.epochs)
 	}
-	var reasons []string
-	for _, reason := range slices.Sorted(maps.Keys(sum.reasons)) {
-		reasons = append(reasons, fmt.Sprint(reason, " ", sum.reasons[reason]))
-	}
 	w.t.Logf("%d cuts in %v: %d joins, %d recovered (%d had to be) with %d events; declared: %s; %d events, %d lost, %d slow, %d refused, %d caught up; "+
-		"%d published in %d epochs, %d faults", sum.cuts, took.Round(time.Second), sum.joins, sum.recovered, sum.demanded, sum.missed,
-		strings.Join(reasons, ", "), sum.events, sum.lost, sum.slow, sum.refusals, sum.reached, published, epochs, len(w.troubles))
+		"%d published in %d epochs; faults: %s", sum.cuts, took.Round(time.Second), sum.joins, sum.recovered, sum.demanded, sum.missed,
+		list(sum.reasons), sum.events, sum.lost, sum.slow, sum.refusals, sum.reached, published, epochs, list(w.happened))
 	if w.failed == nil && (sum.demanded < sum.cuts/30 || sum.missed < sum.cuts/10 || sum.slow > sum.cuts/100+10) {
 		w.fail(errors.New("too little was recovered for the run to mean anything"))
 	}
+	for _, f := range w.ofRun() {
+		if w.happened[f.name] < f.sure {
+			w.fail(fmt.Errorf("the run had %d of %d faults %q", w.happened[f.name], f.sure, f.name))
+		}
+	}
+}
+
+// list is what was counted by name.
+func list(counts map[string]int) string {
+	var b []string
+	for _, name := range slices.Sorted(maps.Keys(counts)) {
+		b = append(b, fmt.Sprint(name, " ", counts[name]))
+	}
+	return strings.Join(b, ", ")
 }
 
 // write publishes, a message or many at once.
@@ -476,6 +487,13 @@ func (n *node) end() {
 	if err := <-n.ended; err != nil {
 		n.w.fail(fmt.Errorf("server %d: Run: %w", n.number, err))
 	}
+}
+
+// lose tells the server that messages of a topic may be missing, or of any.
+func (n *node) lose(topic string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.log.Lose(topic)
 }
 
 func (n *node) running() *mooncore.Server {

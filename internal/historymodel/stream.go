@@ -9,7 +9,7 @@ import (
 
 // settle is how long after a fault its consequences are excused, and quiet how long a loss may go unnoticed that nobody told of.
 const (
-	settle = 15 * time.Second
+	settle = 4 * time.Second
 	quiet  = 75 * time.Second
 )
 
@@ -140,7 +140,6 @@ func (s *stream) event(number uint32, at pubsub.Position) error {
 	case !s.joined || !s.known:
 		return s.fault("an event at %v before the join was answered", at)
 	case at.Epoch == s.at.Epoch && at.Offset == s.at.Offset+1:
-	case s.at.Offset == 0 && at.Offset == 1 && s.ch.empty(s.at.Epoch, at.Epoch): // what was empty has a new epoch
 	case s.loose && (at.Epoch != s.at.Epoch || at.Offset > s.at.Offset):
 	default:
 		return s.fault("the next event is at %v", at)
@@ -178,7 +177,7 @@ func (s *stream) lost() error {
 		return s.fault("lost, which it is not to be told")
 	}
 	x := s.excuse(time.Now())
-	if !x.lost && !(x.behind && s.known && s.ch.mayLose(s.at)) {
+	if !x.lost && !(s.known && s.ch.mayLose(s.at, x.behind)) {
 		return s.fault("lost, though it could have been read (%+v): %s", x, s.ch)
 	}
 	s.loose = true
@@ -210,7 +209,7 @@ func (s *stream) reached(to target) bool {
 	if at.Epoch == to.Epoch {
 		return at.Offset >= to.Offset
 	}
-	return at.Epoch != "" && (at.Offset == 0 && to.Offset == 0 || s.ch.newer(at.Epoch, to.Epoch))
+	return at.Epoch != "" && s.ch.newer(at.Epoch, to.Epoch)
 }
 
 // settled checks what came without positions.
