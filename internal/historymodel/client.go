@@ -431,11 +431,6 @@ func (s *session) frame(m wsraw.Message) error {
 	case m.Op != wsraw.Text:
 		return fmt.Errorf("frame %s", m)
 	case string(m.Payload) == "pong":
-		for _, st := range s.streams {
-			if err := st.pong(); err != nil {
-				return err
-			}
-		}
 		if s.pings--; s.pings < 0 {
 			return errors.New("a pong too many")
 		}
@@ -476,6 +471,9 @@ func (s *session) closed(m wsraw.Message) error {
 	x := s.w.excuses(s.node, nil, s.began)
 	switch code := m.Code(); {
 	case code == 1000 && s.quits:
+		if err := s.recovered(); err != nil {
+			return err
+		}
 	case code == 4408:
 		s.counts.slow++
 	case code == 1012 && (x.down || s.plain && (x.lost || x.behind)):
@@ -485,10 +483,23 @@ func (s *session) closed(m wsraw.Message) error {
 	return errCut
 }
 
+// recovered checks that what was missed has come.
+func (s *session) recovered() error {
+	for _, st := range s.streams {
+		if err := st.recovered(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // list takes a channel list, which answers the oldest command.
 func (s *session) list(list []string) error {
 	if len(s.asked) == 0 || s.waits != nil {
 		return fmt.Errorf("a channel list that answers nothing: %q", list)
+	}
+	if err := s.recovered(); err != nil {
+		return err
 	}
 	c := s.asked[0]
 	s.asked = s.asked[1:]

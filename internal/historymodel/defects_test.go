@@ -105,7 +105,7 @@ func TestStream(t *testing.T) {
 			v.publish(2, first)
 			v.got(first, 21, 22)
 		}, ""},
-		{"nothing was missed", false, func(v *view) { v.join(first, 20, yes(first, 20)); v.found(v.s.pong()) }, ""},
+		{"nothing was missed", false, func(v *view) { v.join(first, 20, yes(first, 20)); v.found(v.s.recovered()) }, ""},
 		{"no since", false, func(v *view) { v.join("", 0, no(first, 20, "no_since")); v.publish(1, first); v.got(first, 21) }, ""},
 		{"another epoch", false, func(v *view) { v.join("OTHER", 3, no(first, 20, "epoch")) }, ""},
 		{"ahead", false, func(v *view) { v.join(first, 21, no(first, 20, "ahead")) }, ""},
@@ -163,7 +163,7 @@ func TestStream(t *testing.T) {
 			v.publish(1, first)
 			v.got(first, 21)
 		}, "the next event is at {FIRST 21}"},
-		{"all of those missed", false, func(v *view) { v.join(first, 15, yes(first, 20)); v.found(v.s.pong()) }, "recovered up to {FIRST 20}, but that did not come"},
+		{"all of those missed", false, func(v *view) { v.join(first, 15, yes(first, 20)); v.found(v.s.recovered()) }, "recovered up to {FIRST 20}, but that did not come"},
 		{"one that the client had", false, func(v *view) { v.join(first, 15, yes(first, 20)); v.got(first, 15) }, "the next event is at {FIRST 15}"},
 		{"one twice", false, func(v *view) { v.join(first, 15, yes(first, 20)); v.got(first, 16, 16) }, "the next event is at {FIRST 16}"},
 		{"two in the other's place", false, func(v *view) { v.join(first, 15, yes(first, 20)); v.got(first, 17) }, "the next event is at {FIRST 17}"},

@@ -38,7 +38,7 @@ type stream struct {
 	at     pubsub.Position // of the last event, or where the channel stood
 	known  bool            // at is
 	loose  bool            // events may be missing next: it was told so
-	due    pubsub.Position // what was missed must have come up to here, before a pong
+	due    pubsub.Position // what was missed must have come up to here, before the next answer
 
 	plainly []*visit // of a plain connection
 }
@@ -185,8 +185,8 @@ func (s *stream) lost() error {
 	return nil
 }
 
-// pong notes that the client has everything that was sent before.
-func (s *stream) pong() error {
+// recovered checks that what was missed has come. It comes before the answer to a later command.
+func (s *stream) recovered() error {
 	if s.known && !s.loose && s.due.Epoch == s.at.Epoch && s.at.Offset < s.due.Offset {
 		return s.fault("recovered up to %v, but that did not come", s.due)
 	}
