@@ -118,7 +118,7 @@ func (b *Broker) call(ctx context.Context, script *rueidis.Lua, topic string, ke
 		return pubsub.Position{}, nil, err
 	}
 	defer b.calls.RUnlock()
-	age := (keep.Age + time.Millisecond - 1).Milliseconds()
+	age := (keep.Age + 2*time.Millisecond - 1).Milliseconds() // both times that the server compares are rounded down
 	args = append([]string{strconv.FormatInt(age, 10), rand.Text()[:12]}, args...)
 	answer, err := script.Exec(ctx, b.client, []string{b.kept + topic}, args).ToArray()
 	if err != nil {
