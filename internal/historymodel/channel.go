@@ -49,6 +49,7 @@ type sent struct {
 	at    uint64
 	over  bool // publishing ended
 	taken bool // without an error
+	stray bool // with one, but it may stand somewhere
 }
 
 // An epoch is one of a channel's.
@@ -80,13 +81,13 @@ func (ch *channel) begin(size int) uint32 {
 	return uint32(len(ch.sent) - 1)
 }
 
-// end notes that publishing ended. If it failed, and nobody saw the message, it stands nowhere.
-func (ch *channel) end(number uint32, failed bool) {
+// end notes that publishing ended. If it failed, and nobody saw the message, it stands nowhere, unless that is unsure.
+func (ch *channel) end(number uint32, failed, unsure bool) {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
 	s := &ch.sent[number]
-	s.over, s.taken = true, !failed
-	if failed && s.epoch == nil {
+	s.over, s.taken, s.stray = true, !failed, failed && unsure
+	if failed && !unsure && s.epoch == nil {
 		e := ch.current()
 		e.started = max(e.started-1, int(e.top))
 	}
@@ -448,14 +449,22 @@ func (ch *channel) target() target {
 func (ch *channel) audit() error {
 	ch.mu.Lock()
 	defer ch.mu.Unlock()
+	strays := 0
 	for number, s := range ch.sent {
-		if s.taken && s.epoch == nil && ch.keep.Events > 0 {
+		switch {
+		case s.epoch != nil || ch.keep.Events == 0:
+		case s.taken:
 			return fmt.Errorf("channel %s: message %d was accepted and stands nowhere", ch.name, number)
+		case s.stray:
+			strays++
 		}
 	}
 	for _, e := range ch.epochs {
 		for i, number := range e.numbers {
 			if number == 0 {
+				strays--
+			}
+			if strays < 0 {
 				return fmt.Errorf("channel %s: nothing stands at {%s %d}, though the top is %d", ch.name, e.name, i+1, e.top)
 			}
 		}

@@ -39,7 +39,7 @@ func (v *view) publish(n int, epoch string) {
 		if err := v.ch.place(number, pubsub.Position{Epoch: epoch, Offset: v.ch.current().top + 1}); err != nil {
 			v.t.Fatal(err)
 		}
-		v.ch.end(number, false)
+		v.ch.end(number, false, false)
 	}
 }
 

@@ -369,10 +369,10 @@ func (w *world) publish(random *rand.Rand, ch *channel, pad int) {
 	if err == nil && !watched {
 		err = ch.placeNext(number)
 	} else if x := w.excuses(n, ch, began); err != nil && (x.down || x.refused) {
-		ch.end(number, true)
+		ch.end(number, true, w.Cluster == nil) // a broker may have it although the server ended before it said so
 		return
 	}
-	ch.end(number, err != nil)
+	ch.end(number, err != nil, false)
 	w.fail(err)
 }
 
