@@ -139,6 +139,10 @@ func (c *catchUp) take(asked pubsub.Position, began time.Time, page pubsub.Page)
 		f.deliver(e)
 	}
 	f.drain()
+	if len(page.Entries) == 0 && asked == f.at && page.Top.Offset > f.at.Offset && !c.early() { // what was missed is not kept any more
+		f.lose(reasonTrimmed)
+		f.jump(page.Top)
+	}
 	if len(f.waiting) > 0 || page.Top.Offset > f.at.Offset {
 		return false
 	}

@@ -33,6 +33,8 @@ func TestRejoin(t *testing.T) {
 		{"as far ahead as can be", standing{Offset: 1<<64 - 1, Epoch: "A"}, nil, nil, standing{Offset: 5, Epoch: "A", Reason: "ahead"}, nil, time.Second},
 		{"ahead of the feed, which is behind", standing{Offset: 6, Epoch: "A"}, func(l *fakeLog) { l.keep(7) }, nil,
 			standing{Recovered: true, Offset: 7, Epoch: "A"}, positioned("A", 7), 100 * time.Millisecond},
+		{"ahead of the feed, which missed what is gone", standing{Offset: 7, Epoch: "A"}, func(l *fakeLog) { l.set(func() { l.first = 7 }); l.keep(7) }, nil,
+			standing{Recovered: true, Offset: 7, Epoch: "A"}, nil, 300 * time.Millisecond},
 		{"ahead, and then it comes", standing{Offset: 6, Epoch: "A"}, nil, func(l *fakeLog) { l.append(6, 7) },
 			standing{Recovered: true, Offset: 7, Epoch: "A"}, positioned("A", 7), 600 * time.Millisecond},
 		{"ahead, while events come but the log does not answer", standing{Offset: 9, Epoch: "A"}, func(l *fakeLog) { l.fails() },
