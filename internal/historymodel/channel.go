@@ -315,8 +315,9 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 		return fault("it can be recovered: the top is %d to %d, what is gone ends at %d", q.top, e.started, gone)
 	}
 	so := false
-	// While what it reads is old, a server finds out late that there is no hope.
-	hopeless := q.since.Epoch == e.name && (e != ch.current() || q.since.Offset < gone || ch.cost(e, q.since.Offset) >= ch.budget)
+	// While what it reads is old, a server finds out late that there is no hope. It takes a while to be sure that an epoch ended, too.
+	ended := q.since.Epoch == e.name && e != ch.current()
+	hopeless := ended || q.since.Epoch == e.name && (q.since.Offset < gone || ch.cost(e, q.since.Offset) >= ch.budget)
 	switch a.Reason {
 	case "epoch":
 		so = q.since.Epoch != e.name && (x.any() || x.late || !ch.isNewer(q.since.Epoch, e.name))
@@ -327,7 +328,7 @@ func (ch *channel) judge(q question, a answer, x excuses) (demanded bool, err er
 	case "too_large":
 		so = q.since.Epoch == e.name && ch.cost(e, q.since.Offset) >= ch.budget
 	case "unavailable":
-		so = x.unavailable || x.lag || x.late && hopeless
+		so = x.unavailable || x.lag || x.late && hopeless || ended
 	}
 	if !so {
 		return fault("that is not so (%+v): the epoch is %s, the top is %d to %d, what is gone ends at %d", x, e.name, q.top, e.started, gone)

@@ -116,6 +116,10 @@ func TestStream(t *testing.T) {
 		{"unavailable in a fault", false, func(v *view) { v.x.unavailable = true; v.join(first, 10, no(first, 20, "unavailable")) }, ""},
 		{"ahead of a server that is behind", false, func(v *view) { v.x.lag = true; v.join(first, 19, no(first, 18, "ahead")) }, ""},
 		{"ahead of a server that can't read", false, func(v *view) { v.x.unavailable = true; v.join(first, 19, no(first, 18, "ahead")) }, ""},
+		{"unavailable, in an epoch that has just ended", false, func(v *view) {
+			v.ch.reset(first, "SECOND", settle)
+			v.join(first, 21, no(first, 20, "unavailable"))
+		}, ""},
 		{"asked again", false, func(v *view) {
 			v.join(first, 17, yes(first, 20))
 			v.got(first, 18, 19, 20)
