@@ -142,6 +142,10 @@ func (f *feed) begin(ctx context.Context) error {
 	defer f.unlock()
 	f.ready, f.seen, f.answered = true, time.Now(), began
 	f.jump(page.Top)
+	if came := len(f.waiting); came > 0 {
+		f.dropOthers() // an epoch that ended meanwhile, or a newer one, which is read then
+		f.doubt = f.doubt || len(f.waiting) < came
+	}
 	f.timer = time.AfterFunc(f.lookDelay(), f.look)
 	if f.drain(); len(f.waiting) > 0 || f.doubt {
 		f.startCatchUp()

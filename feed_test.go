@@ -756,3 +756,32 @@ func TestShutdownWhileCatchingUp(t *testing.T) {
 		}
 	})
 }
+
+// TestFeedBeginsInAnotherEpoch has the epoch end while a feed reads where the channel stands. What came of it meanwhile is not delivered.
+func TestFeedBeginsInAnotherEpoch(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newFakeLog()
+		l.hang, l.size = true, 60_000
+		srv := l.serve(t)
+		conn := srv.dialHistory(aliceT)
+		conn.send(`["join","room"]`)
+		synctest.Wait()
+		l.append(1, 2)
+		l.begin("B")
+		l.keep(3)
+		l.set(func() { l.hang = false })
+		came := conn.listen()
+		l.wait(50 * time.Millisecond)
+		l.set(func() { l.size = 60_000; l.hang = true })
+		l.come("B", 5) // the one before it is missing
+		l.wait(50 * time.Millisecond)
+		l.set(func() { l.hang, l.size = false, 0 })
+		l.append(4, 6)
+		l.wait(time.Second)
+		got, _ := came.take()
+		old := slices.ContainsFunc(got, func(frame string) bool { return strings.Contains(frame, `"epoch":"A"`) })
+		if last := got[len(got)-1]; old || last != positioned("B", 6)[0] {
+			t.Errorf("an event of the old epoch came: %t; the last frame is %.100q", old, last)
+		}
+	})
+}
