@@ -504,7 +504,7 @@ func TestLogExpiry(t *testing.T) {
 		want   time.Duration
 	}{
 		{"empty", time.Hour, false, 2 * time.Minute},
-		{"hour", time.Hour, true, time.Hour},
+		{"hour", time.Hour, true, time.Hour + time.Millisecond},
 		{"second", time.Second, true, 2 * time.Minute},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
