@@ -21,6 +21,7 @@ type channel struct {
 
 	mu      sync.Mutex
 	sent    []sent   // by number
+	largest int      // of their sizes
 	epochs  []*epoch // the last is the current one
 	members int
 	writing sync.Mutex // held by who publishes, where that must be one after the other
@@ -77,6 +78,7 @@ func (ch *channel) begin(size int) uint32 {
 	defer ch.mu.Unlock()
 	ch.used = time.Now()
 	ch.current().started++
+	ch.largest = max(ch.largest, size)
 	ch.sent = append(ch.sent, sent{tick: ch.clock.tick(), began: ch.used, size: size, epoch: nil})
 	return uint32(len(ch.sent) - 1)
 }
@@ -224,7 +226,7 @@ const overhead = 240
 // cost is at most what a client is sent that misses what follows an offset.
 func (ch *channel) cost(e *epoch, after uint64) (sum int) {
 	for offset := after + 1; offset <= uint64(e.started); offset++ {
-		size := 0
+		size := ch.largest // of one that nobody has seen yet
 		if offset <= uint64(len(e.numbers)) && e.numbers[offset-1] > 0 {
 			size = ch.sent[e.numbers[offset-1]-1].size
 		}
