@@ -134,22 +134,25 @@ func TestWhisperReachesOnlyItsUser(t *testing.T) {
 
 // Two servers find each other's people.
 func TestNamesOnTwoServers(t *testing.T) {
-	broker := pubsub.NewLocal()
-	cfg := testConfig()
-	cfg.Broker = broker
-	here := mooncoretest.New(t, cfg)
-	cfg.Routers, cfg.Broker = Config().Routers, broker
-	there := mooncoretest.New(t, cfg)
-	ann, bob := here.As(guest("ann")).Dial(), there.As(guest("bob")).Dial()
-	bob.Join("main") // as the page does
-	if err := ann.Call("whisper", Whisper{"Bob", "psst"}, nil); err != nil {
-		t.Fatal(err)
-	}
-	bob.Expect("whisper", nil)
-	stranger := here.As(mooncore.Identity{})
-	if got := mooncore.CodeOf(stranger.Call("login", Login{"bob"}, nil)); got != mooncore.CodeAlreadyExists {
-		t.Errorf("login as somebody on another server: %q, want %q", got, mooncore.CodeAlreadyExists)
-	}
+	synctest.Test(t, func(t *testing.T) {
+		broker := pubsub.NewLocal()
+		cfg := testConfig()
+		cfg.Broker = broker
+		here := mooncoretest.New(t, cfg)
+		cfg.Routers, cfg.Broker = Config().Routers, broker
+		there := mooncoretest.New(t, cfg)
+		synctest.Wait() // until they know each other
+		ann, bob := here.As(guest("ann")).Dial(), there.As(guest("bob")).Dial()
+		bob.Join("main") // as the page does
+		if err := ann.Call("whisper", Whisper{"Bob", "psst"}, nil); err != nil {
+			t.Fatal(err)
+		}
+		bob.Expect("whisper", nil)
+		stranger := here.As(mooncore.Identity{})
+		if got := mooncore.CodeOf(stranger.Call("login", Login{"bob"}, nil)); got != mooncore.CodeAlreadyExists {
+			t.Errorf("login as somebody on another server: %q, want %q", got, mooncore.CodeAlreadyExists)
+		}
+	})
 }
 
 func TestPresence(t *testing.T) {
