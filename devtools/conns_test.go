@@ -206,6 +206,15 @@ func TestStream(t *testing.T) {
 }
 
 // More calls than the stream takes are counted, and stay in the log.
+// A widget may change between the page's request and the stream's first look.
+func TestStreamBeginsWithAllWidgets(t *testing.T) {
+	d := start(t, station(), devtools.Config{Pages: []devtools.Page{{Name: "shop", Widgets: []devtools.Widget{
+		{Title: "Rules", Value: devtools.Text(func(context.Context) (string, error) { return "Be kind.", nil })},
+	}}}}).login()
+	d.get("/api/pages/shop", nil)
+	wait(t, d.stream("page:shop"), "page", `"text":"Be kind."`)
+}
+
 func TestStreamDropsNoCallSilently(t *testing.T) {
 	d := start(t, station(), devtools.Config{}).login()
 	events := d.stream("log")

@@ -251,7 +251,7 @@ func (s *stream) sendConns(look bool) {
 // newestOf bounds an event. Who has not all of the list asks for it.
 func newestOf(list []connView) []connView { return list[max(0, len(list)-maxStreamConn):] }
 
-// sendPages sends the widgets that have changed.
+// sendPages sends the widgets that have changed, at first all: who asked for the page did so a moment before.
 func (s *stream) sendPages() {
 	for _, name := range slices.Sorted(maps.Keys(s.pages)) {
 		page := s.t.pages.page(name)
@@ -264,7 +264,7 @@ func (s *stream) sendPages() {
 				continue
 			}
 			now[w.ID] = string(b)
-			if before != nil && before[w.ID] != string(b) {
+			if before[w.ID] != string(b) {
 				changed = append(changed, w)
 			}
 		}
