@@ -52,6 +52,29 @@ func TestLogClosedWhileAppending(t *testing.T) {
 	}
 }
 
+// TestLogAnswersLate has a server take an append that was sent again meanwhile: it is kept once, and Append says where.
+func TestLogAnswersLate(t *testing.T) {
+	t.Parallel()
+	server := natsServer(t, serverConfig{Addr: freeport.Addr(t), Dir: t.TempDir()})
+	b := newLog(t, natsbroker.Options{URL: server.Addr(), Memory: true})
+	mustAppend(t, b, "x", "a", keep)
+	server.Freeze()
+	var at pubsub.Position
+	var err error
+	appended := make(chan struct{})
+	go func() {
+		defer close(appended)
+		at, err = b.Append(t.Context(), "x", []byte("b"), keep)
+	}()
+	time.Sleep(1500 * time.Millisecond) // real time: it is sent again after a second
+	server.Thaw()
+	<-appended
+	page := mustRead(t, b, "x", 0, keep)
+	if n := len(page.Entries); err != nil || n != 2 || at != page.Top || page.Entries[1].Position != at || string(page.Entries[1].Data) != "b" {
+		t.Errorf("Append: %+v, error %v; kept are %+v, up to %+v", at, err, page.Entries, page.Top)
+	}
+}
+
 // TestClosedWhilePublishing closes a broker that publishes: what fails with ErrClosed was not sent.
 func TestClosedWhilePublishing(t *testing.T) {
 	t.Parallel()
