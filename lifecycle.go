@@ -261,8 +261,8 @@ const refuseTime = time.Second
 
 // Shutdown drains: /readyz fails, new calls are refused after Config.DrainDelay, running ones are answered, connections are
 // closed with 1012, the goroutines of [Server.Go] and the broker stop. It returns when all of them have ended, and calls were refused
-// for a second, or for DrainDelay if that is less; or, after it has cut off what was left, the error of ctx. Further calls wait for the first, as long as their own ctx lasts, and return its
-// error.
+// for a second, or for DrainDelay if that is less; or, after it has cut off what was left, the error of ctx. Further calls wait for the
+// first, as long as their own ctx lasts, and return its error.
 //
 // [http.Server.Shutdown] closes no WebSocket: a program that mounts the Server calls both, this one first.
 func (s *Server) Shutdown(ctx context.Context) error {
@@ -279,7 +279,7 @@ func (s *Server) drain(ctx context.Context) error {
 	s.health.setDraining()
 	pause(ctx, s.cfg.DrainDelay)
 	callsEnded := s.gate.close()
-	noticed := time.After(min(s.cfg.DrainDelay, refuseTime))
+	refusing := time.Now()
 	socketsClosed := s.sockets.close()
 	err := waitFor(ctx, callsEnded)
 	if err != nil {
@@ -295,10 +295,7 @@ func (s *Server) drain(ctx context.Context) error {
 	}
 	s.presence.close()
 	err = errors.Join(err, s.stop(ctx))
-	select {
-	case <-noticed:
-	case <-ctx.Done():
-	}
+	pause(ctx, min(s.cfg.DrainDelay, refuseTime)-time.Since(refusing))
 	return err
 }
 
